@@ -1,0 +1,216 @@
+"""The configuration of a run: one tree of frozen dataclasses, from defaults, a YAML file and `key=value` words.
+
+`decode`, `detect`, `embed` and `quality` change results; what of them does is gathered in `facebatch.contract`. The
+rest changes how fast or where, never what.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from facebatch.errors import UsageError
+
+_STRICT = ConfigDict(extra="forbid")
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Decode:
+    """Which files are decoded, and at which scale."""
+
+    max_bytes: Positive = 256 << 20
+    """Larger files: failed/TOO_MANY_BYTES, without reading them."""
+    max_pixels: Positive = 178_956_970
+    """More pixels in the header: failed/TOO_MANY_PIXELS. Pillow draws its own line for bombs here."""
+    max_side: Positive = 65_535
+    """A longer side: failed/SIDE_TOO_LONG. JPEG cannot express more."""
+    scale_above: Count = 1600
+    """JPEGs are decoded at 1/2, 1/4 or 1/8 as long as the long side keeps this many pixels; 0: always full size."""
+    truncated: Literal["fail", "accept"] = "fail"
+    """`accept` reads files that end early, with the missing part grey."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Detect:
+    """The face detector."""
+
+    pack: str = "yunet-n"
+    weights: str | None = None
+    """The weights file itself, instead of looking it up."""
+    score: Share | None = None
+    """Faces below are dropped; the pack's own threshold when not set."""
+    nms: Share | None = None
+    """Boxes that overlap a better one by more than this IoU are dropped; the pack's own when not set."""
+    close_up: bool = True
+    """The second, small pass for faces that fill the frame."""
+    batch: Count = 0
+    """Images in one call of the network; 0: 1 on a CPU, 32 on a GPU."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Embed:
+    """The face embedder."""
+
+    pack: str = "edgeface-xs"
+    weights: str | None = None
+    batch: Positive = 32
+    """Faces, pooled across images, in one call of the network at most."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Quality:
+    """Where the words of `quality_reasons` begin. Faces are flagged, never dropped."""
+
+    small_face: Count = 32
+    """SMALL_BOUNDING_BOX below this shorter box side, in pixels. At 32 px embedders lose 2 to 3.5 points of TAR."""
+    low_sharpness: float = 40.0
+    """LOW_SHARPNESS below this variance of the Laplacian of the 112x112 luma."""
+    low_brightness: Share = 0.15
+    """LOW_BRIGHTNESS below this mean luma."""
+    extreme_pose: float = 45.0
+    """EXTREME_POSE above this absolute yaw or pitch, in degrees."""
+    low_confidence: Share = 0.7
+    """LOW_CONFIDENCE below this detector score."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Shards:
+    """How loose files are grouped into shards."""
+
+    files: Positive = 512
+    bytes: Positive = 128 << 20
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Run:
+    """How the work is laid out on the machine. 0 means: the planner decides and says why."""
+
+    layout: Literal["auto", "fused", "split"] = "auto"
+    provider: Literal["auto", "cpu", "cuda"] = "auto"
+    actors: Count = 0
+    """Actors of the fused pool, or of each of the split pools."""
+    threads: Count = 0
+    """Threads of an actor."""
+    batch: Positive = 32
+    """Images handed to a stage at once."""
+    megapixels: Positive = 64
+    """Decoded megapixels that an actor holds at once; one larger image is held alone."""
+    commit_images: Count = 0
+    """Images in one commit."""
+    address: str | None = None
+    """A Ray cluster; without it RAY_ADDRESS, else a Ray of its own on this machine."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Storage:
+    """How object storage is reached. Credentials come from the usual environment variables, never from here."""
+
+    endpoint: str | None = None
+    region: str | None = None
+    anonymous: bool = False
+    timeout: Positive = 60
+    """Seconds for one request."""
+    retries: Count = 8
+    """Attempts after the first, with exponential backoff: 5xx, timeouts, dropped connections."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Config:
+    """Everything a run needs to know."""
+
+    inputs: tuple[str, ...] = ()
+    output: str = ""
+    decode: Decode = Decode()
+    detect: Detect = Detect()
+    embed: Embed = Embed()
+    quality: Quality = Quality()
+    shards: Shards = Shards()
+    run: Run = Run()
+    storage: Storage = Storage()
+
+
+def load(file: str | None = None, words: Iterable[str] = (), **given: Any) -> Config:
+    """The configuration from a YAML file, then `key=value` words, then what the command line gave, the last one wins.
+
+    Raises UsageError with one sentence for each mistake; an unknown key names the nearest one.
+    """
+    tree = _read_yaml(file) if file else {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise UsageError(f"{word!r} is not of the form key=value, as in run.layout=split")
+        _put(tree, key.strip().split("."), _scalar(value), word)
+    tree.update({key: value for key, value in given.items() if value})
+    try:
+        return TypeAdapter(Config).validate_python(tree)
+    except ValidationError as error:
+        source = f"{file}: " if file else ""
+        raise UsageError("\n".join(source + _sentence(e) for e in error.errors())) from None
+
+
+def as_dict(config: Any) -> dict[str, Any]:
+    """The configuration as plain values, for records and digests."""
+    return dataclasses.asdict(config)
+
+
+def _read_yaml(file: str) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"the configuration {file} cannot be read: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise UsageError(f"the configuration {file} is no valid YAML: {error}") from None
+    if tree is None:
+        return {}
+    if not isinstance(tree, Mapping):
+        raise UsageError(f"the configuration {file} holds {type(tree).__name__}, expected a mapping such as `run: ...`")
+    return dict(tree)
+
+
+def _scalar(text: str) -> Any:
+    try:
+        return yaml.safe_load(text) if text else None
+    except yaml.YAMLError:
+        return text
+
+
+def _put(tree: dict[str, Any], path: list[str], value: Any, word: str) -> None:
+    for name in path[:-1]:
+        tree = tree.setdefault(name, {})
+        if not isinstance(tree, dict):
+            raise UsageError(f"{word!r}: {name} is a value, not a group of settings")
+    tree[path[-1]] = value
+
+
+def _sentence(error: Any) -> str:
+    path = [str(part) for part in error["loc"]]
+    key = ".".join(path)
+    if error["type"] == "unexpected_keyword_argument":
+        return f"there is no setting {key}; {_nearest(key)}"
+    return f"{key}: {error['msg'].lower()}, got {error['input']!r}"
+
+
+def _nearest(key: str) -> str:
+    keys = list(_keys(Config))
+    by_last_part = [k for k in keys if k.split(".")[-1] == key.split(".")[-1]]
+    close = by_last_part or difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
+    return f"the nearest is {close[0]}" if close else "the settings are: " + ", ".join(keys)
+
+
+def _keys(cls: Any, prefix: str = "") -> Iterable[str]:
+    for field in dataclasses.fields(cls):
+        default = field.default
+        if dataclasses.is_dataclass(default):
+            yield from _keys(default, f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name

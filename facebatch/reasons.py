@@ -1,0 +1,75 @@
+"""Every outcome an image can have, and why: the words in the columns `status`, `reason` and `quality_reasons`.
+
+The README's table is generated from `Reason.meaning` (a test compares them), so a reason cannot exist undocumented.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """What became of an input. The sum law: planned = ok + no_face + failed + skipped."""
+
+    OK = "ok"
+    NO_FACE = "no_face"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+class Reason(StrEnum):
+    """Why an input has no faces in the index. Stable: scripts may match on these words."""
+
+    meaning: str
+    status: Status
+    retryable: bool
+
+    def __new__(cls, word: str, status: Status = Status.FAILED, meaning: str = "", retryable: bool = False) -> Reason:
+        member = str.__new__(cls, word)
+        member._value_ = word
+        member.status = status
+        member.meaning = meaning
+        member.retryable = retryable
+        return member
+
+    NOT_AN_IMAGE = "NOT_AN_IMAGE", Status.SKIPPED, "the first bytes are those of no known image format"
+
+    EMPTY = "EMPTY", Status.FAILED, "the file has no bytes"
+    UNSUPPORTED_FORMAT = (
+        "UNSUPPORTED_FORMAT",
+        Status.FAILED,
+        "an image format or pixel layout that is recognised but not decoded",
+    )
+    TRUNCATED = (
+        "TRUNCATED",
+        Status.FAILED,
+        "the file ends before its picture does (`decode.truncated=accept` reads it)",
+    )
+    CORRUPT = "CORRUPT", Status.FAILED, "the decoder refused the file"
+    TOO_MANY_BYTES = "TOO_MANY_BYTES", Status.FAILED, "larger than `decode.max_bytes`"
+    TOO_MANY_PIXELS = "TOO_MANY_PIXELS", Status.FAILED, "the header announces more than `decode.max_pixels`"
+    SIDE_TOO_LONG = "SIDE_TOO_LONG", Status.FAILED, "a side is longer than `decode.max_side`"
+    BROKEN_CONTAINER = (
+        "BROKEN_CONTAINER",
+        Status.FAILED,
+        "the tar is damaged here; the members before this row were read",
+    )
+    SOURCE_CHANGED = (
+        "SOURCE_CHANGED",
+        Status.FAILED,
+        "the object is not the one that was planned (size, etag or time differs)",
+    )
+    NOT_FOUND = "NOT_FOUND", Status.FAILED, "the object was listed but is gone", True
+    ACCESS_DENIED = "ACCESS_DENIED", Status.FAILED, "the storage refused the read", True
+    STORAGE_ERROR = "STORAGE_ERROR", Status.FAILED, "the read failed after all retries", True
+    OUT_OF_MEMORY = "OUT_OF_MEMORY", Status.FAILED, "decoding asked for more memory than there was", True
+
+
+class QualityReason(StrEnum):
+    """Why a face may be a poor choice for clustering; Amazon Rekognition's words where it has one."""
+
+    SMALL_BOUNDING_BOX = "SMALL_BOUNDING_BOX"
+    LOW_SHARPNESS = "LOW_SHARPNESS"
+    LOW_BRIGHTNESS = "LOW_BRIGHTNESS"
+    EXTREME_POSE = "EXTREME_POSE"
+    LOW_CONFIDENCE = "LOW_CONFIDENCE"
