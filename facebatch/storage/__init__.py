@@ -1,0 +1,153 @@
+"""Objects, wherever they are: local files, S3, GCS, Azure, and (to read) whatever else fsspec knows.
+
+Two kinds of calls. *Reading* (`objects`, `stat`, `open`, `read`) works everywhere. *Writing* (`put`, `create`,
+`delete`) works where a conditional create exists, because exactly-once rests on it: local disks and S3, GCS and Azure.
+
+A URI is an absolute local path or `scheme://...`. Listings stream and are never cached.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol
+
+from facebatch.config import Storage as Options
+from facebatch.errors import FacebatchError, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """One object as a listing shows it."""
+
+    uri: str
+    size: int
+    etag: str | None = None
+    """What an object store calls its version; None for local files."""
+    mtime_ns: int | None = None
+    raw: bytes | None = None
+    """The path's own bytes, where they are no valid UTF-8 and `uri` shows them escaped."""
+
+    @property
+    def version(self) -> str:
+        """Changes when the content does: the etag, else the time of the last change."""
+        return self.etag or str(self.mtime_ns)
+
+
+class StorageError(FacebatchError):
+    """A read or write failed after all retries; what is known about it is in the message."""
+
+
+class NotFound(StorageError):
+    """There is no such object."""
+
+
+class AccessDenied(StorageError):
+    """The storage refused, for lack of rights or of credentials."""
+
+
+class Backend(Protocol):
+    """What a kind of storage has to offer. `raw` overrides the URI's path with bytes that are no valid UTF-8."""
+
+    def objects(self, uri: str) -> Iterator[Object]: ...
+    def stat(self, uri: str, raw: bytes | None = None) -> Object | None: ...
+    def open(self, uri: str, raw: bytes | None = None) -> BinaryIO: ...
+    def read(self, uri: str, raw: bytes | None = None) -> tuple[bytes, Object]: ...
+    def put(self, uri: str, data: bytes) -> None: ...
+    def create(self, uri: str, data: bytes) -> bool: ...
+    def delete(self, uri: str) -> None: ...
+
+
+def scheme(uri: str) -> str:
+    """'' for a local path, else what stands before `://`."""
+    head, separator, _ = uri.partition("://")
+    return head.lower() if separator else ""
+
+
+def absolute(uri: str) -> str:
+    """The URI under which an input is known: local paths become absolute, `file://` is dropped."""
+    if scheme(uri) == "file":
+        uri = uri.partition("://")[2]
+    if scheme(uri):
+        return uri
+    return os.path.abspath(os.path.expanduser(uri)) + ("/" if uri.endswith("/") and len(uri) > 1 else "")
+
+
+def join(uri: str, *parts: str) -> str:
+    """`uri` with further path segments."""
+    return "/".join([uri.rstrip("/"), *parts])
+
+
+class Storage:
+    """All storage that a process talks to. Holds one client per kind and bucket, and pickles without them."""
+
+    def __init__(self, options: Options | None = None) -> None:
+        self.options = options or Options()
+        self._backends: dict[str, Backend] = {}
+
+    def __reduce__(self) -> tuple[type[Storage], tuple[Options]]:
+        return Storage, (self.options,)
+
+    def objects(self, uri: str) -> Iterator[Object]:
+        """Every object below a folder or prefix, at any depth; nothing where there is no such folder."""
+        return self._backend(uri).objects(uri)
+
+    def stat(self, uri: str) -> Object | None:
+        """The object itself, or None where there is none (a folder is none)."""
+        return self._backend(uri).stat(uri)
+
+    def open(self, uri: str, raw: bytes | None = None) -> BinaryIO:
+        """A seekable stream of the object. Raises NotFound, AccessDenied or StorageError."""
+        return self._backend(uri).open(uri, raw)
+
+    def read(self, uri: str, raw: bytes | None = None) -> tuple[bytes, Object]:
+        """The object's bytes and what it is now. Raises NotFound, AccessDenied or StorageError."""
+        return self._backend(uri).read(uri, raw)
+
+    def put(self, uri: str, data: bytes) -> None:
+        """Write the whole object at once; readers see the old one or the new one, never a part."""
+        self._backend(uri).put(uri, data)
+
+    def create(self, uri: str, data: bytes) -> bool:
+        """Write the object if there is none. True when the object now there holds `data`, whoever wrote it.
+
+        A create whose answer was lost and which is sent again finds its own object, so a conflict compares bytes.
+        """
+        return self._backend(uri).create(uri, data)
+
+    def delete(self, uri: str) -> None:
+        """Remove the object; it may be gone already."""
+        self._backend(uri).delete(uri)
+
+    def check_writable(self, uri: str) -> None:
+        """Raises UsageError where this storage has no conditional create."""
+        if scheme(uri) not in ("", *_CLOUD):
+            raise UsageError(
+                f"the output {uri} cannot be on {scheme(uri)}://, which has no conditional create; "
+                f"use a local folder or one of {', '.join(f'{s}://' for s in _CLOUD)}"
+            )
+
+    def _backend(self, uri: str) -> Backend:
+        kind = scheme(uri)
+        key = "://".join([kind, uri.partition("://")[2].split("/")[0]]) if kind in _CLOUD else kind
+        if key not in self._backends:
+            self._backends[key] = self._connect(kind, key)
+        return self._backends[key]
+
+    def _connect(self, kind: str, root: str) -> Backend:
+        # Imported here: a laptop with local files needs neither client, and each costs start-up time.
+        if kind == "":
+            from facebatch.storage.local import Local
+
+            return Local()
+        if kind in _CLOUD:
+            from facebatch.storage.cloud import Cloud
+
+            return Cloud(root, self.options)
+        from facebatch.storage.generic import Generic
+
+        return Generic(kind)
+
+
+_CLOUD = ("s3", "gs", "az")

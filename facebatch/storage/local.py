@@ -1,0 +1,142 @@
+"""Local and network disks."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat as modes
+import uuid
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from facebatch.ids import printable
+from facebatch.storage import AccessDenied, NotFound, Object, StorageError
+
+
+class Local:
+    """Plain files. Writes go to a temporary name, are flushed to the disk, and appear under their name at once."""
+
+    def objects(self, uri: str) -> Iterator[Object]:
+        """Regular files in the order of their paths; links to files are followed, links to folders are not."""
+        try:
+            with os.scandir(uri) as entries:
+                ordered = sorted(entries, key=lambda e: e.name)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise _translated(error, uri) from error
+        for entry in ordered:
+            if entry.is_dir(follow_symlinks=False):
+                yield from self.objects(entry.path)
+            elif found := self._describe(entry.path) or _broken_link(entry):
+                yield found
+
+    def stat(self, uri: str, raw: bytes | None = None) -> Object | None:
+        return self._describe(_path(uri, raw))
+
+    def open(self, uri: str, raw: bytes | None = None) -> BinaryIO:
+        try:
+            return open(_path(uri, raw), "rb", buffering=1 << 20)
+        except OSError as error:
+            raise _translated(error, uri) from error
+
+    def read(self, uri: str, raw: bytes | None = None) -> tuple[bytes, Object]:
+        try:
+            with open(_path(uri, raw), "rb", buffering=0) as file:
+                facts = os.fstat(file.fileno())
+                data = file.readall()
+        except OSError as error:
+            raise _translated(error, uri) from error
+        return data or b"", Object(uri, facts.st_size, None, facts.st_mtime_ns, raw)
+
+    def put(self, uri: str, data: bytes) -> None:
+        temporary = self._write_aside(uri, data)
+        try:
+            os.replace(temporary, uri)
+        except OSError as error:
+            raise _translated(error, uri) from error
+        _flush_folder(uri)
+
+    def create(self, uri: str, data: bytes) -> bool:
+        temporary = self._write_aside(uri, data)
+        try:
+            os.link(temporary, uri)  # atomic, and unlike rename it fails where the name exists
+        except FileExistsError:
+            return self.read(uri)[0] == data
+        except OSError as error:
+            if error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise StorageError(
+                    f"{uri}: this file system has no hard links, which a conditional create needs; "
+                    "put the output on another disk or into object storage"
+                ) from error
+            raise _translated(error, uri) from error
+        finally:
+            os.unlink(temporary)
+        _flush_folder(uri)
+        return True
+
+    def delete(self, uri: str) -> None:
+        try:
+            os.unlink(uri)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise _translated(error, uri) from error
+
+    def _describe(self, path: str | bytes) -> Object | None:
+        """The regular file at a path; None for anything else, also for what vanished since it was listed."""
+        try:
+            facts = os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise _translated(error, printable(os.fsdecode(path))) from error
+        if not modes.S_ISREG(facts.st_mode):
+            return None
+        name = os.fsdecode(path)
+        shown = printable(name)
+        return Object(shown, facts.st_size, None, facts.st_mtime_ns, None if shown == name else os.fsencode(path))
+
+    def _write_aside(self, uri: str, data: bytes) -> str:
+        # A leading dot keeps a half-written file out of every reader's glob, also after a kill.
+        temporary = os.path.join(os.path.dirname(uri), f".{os.path.basename(uri)}.{uuid.uuid4().hex}.tmp")
+        try:
+            os.makedirs(os.path.dirname(uri), exist_ok=True)
+            with open(temporary, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            if os.path.exists(temporary):
+                os.unlink(temporary)
+            raise _translated(error, uri) from error
+        return temporary
+
+
+def _broken_link(entry: os.DirEntry[str]) -> Object | None:
+    """A link to nothing is an entry of its folder like any other: it gets a row, and its read fails by name."""
+    broken = entry.is_symlink() and not os.path.exists(entry.path)
+    return Object(printable(entry.path), 0, None, 0) if broken else None
+
+
+def _path(uri: str, raw: bytes | None) -> str | bytes:
+    return uri if raw is None else raw
+
+
+def _flush_folder(uri: str) -> None:
+    """Make the new name itself survive a power cut."""
+    folder = os.open(os.path.dirname(uri), os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _translated(error: OSError, uri: str) -> StorageError:
+    if isinstance(error, FileNotFoundError):
+        return NotFound(f"{uri}: there is no such file")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return AccessDenied(f"{uri}: {error.strerror}")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageError(f"{uri}: the disk is full; free some space and run the same command again")
+    return StorageError(f"{uri}: {error.strerror or error}")
