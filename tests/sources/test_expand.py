@@ -1,0 +1,80 @@
+"""From what a user names to the objects of the archive."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from facebatch.errors import UsageError
+from facebatch.sources import Kind, check, expand
+from facebatch.storage import Storage, join
+from tests.s3 import S3
+
+
+def _fill(storage: Storage, root: str) -> None:
+    for name in ("a.jpg", "2020/b.JPG", "2020/deep/c.png", "shards/0.tar", "shards/1.TAR.GZ", "shards/readme.txt"):
+        storage.put(join(root, name), b"x")
+
+
+def _names(storage: Storage, root: str, *inputs: str, output: str = "/nowhere") -> list[str]:
+    found = expand(storage, [join(root, i) for i in inputs], output)
+    return sorted(source.object.uri.removeprefix(root + "/") for source in found)
+
+
+@pytest.fixture(params=["local", "s3"])
+def root(request: pytest.FixtureRequest) -> tuple[Storage, str]:
+    if request.param == "local":
+        storage, root = Storage(), str(request.getfixturevalue("tmp_path"))
+    else:
+        s3: S3 = request.getfixturevalue("s3")
+        storage, root = Storage(s3.options), f"s3://{s3.bucket}/archive"
+    _fill(storage, root)
+    return storage, root
+
+
+def test_a_prefix_is_everything_below_it(root: tuple[Storage, str]) -> None:
+    everything = ["2020/b.JPG", "2020/deep/c.png", "a.jpg", "shards/0.tar", "shards/1.TAR.GZ", "shards/readme.txt"]
+    assert _names(*root, "") == everything
+    assert _names(*root, "2020") == _names(*root, "2020/") == ["2020/b.JPG", "2020/deep/c.png"]
+
+
+def test_a_file_is_itself(root: tuple[Storage, str]) -> None:
+    assert _names(*root, "a.jpg", "2020/b.JPG") == ["2020/b.JPG", "a.jpg"]
+
+
+def test_a_star_stays_in_its_folder_and_two_do_not(root: tuple[Storage, str]) -> None:
+    assert _names(*root, "shards/*.tar") == ["shards/0.tar"]
+    assert _names(*root, "*.jpg") == ["a.jpg"]
+    assert _names(*root, "**/*.png") == ["2020/deep/c.png"]
+    assert _names(*root, "20[12]0/?.JPG") == ["2020/b.JPG"]
+
+
+def test_a_name_with_pattern_characters_means_itself_where_it_exists(tmp_path: Path) -> None:
+    (tmp_path / "photos [2020]").mkdir()
+    (tmp_path / "photos [2020]" / "a.jpg").write_bytes(b"x")
+    assert _names(Storage(), str(tmp_path), "photos [2020]") == ["photos [2020]/a.jpg"]
+
+
+def test_tars_are_told_by_their_names(root: tuple[Storage, str]) -> None:
+    storage, uri = root
+    kinds = {s.object.uri.rpartition("/")[2]: s.kind for s in expand(storage, [join(uri, "shards")], "/nowhere")}
+    assert kinds == {"0.tar": Kind.TAR, "1.TAR.GZ": Kind.TAR, "readme.txt": Kind.FILES}
+
+
+def test_the_output_is_never_an_input(root: tuple[Storage, str]) -> None:
+    storage, uri = root
+    assert _names(storage, uri, "", output=join(uri, "2020")) == [
+        "a.jpg",
+        "shards/0.tar",
+        "shards/1.TAR.GZ",
+        "shards/readme.txt",
+    ]
+
+
+@pytest.mark.parametrize("nothing", ["none", "none/", "*.gif", "2020/*.gif"])
+def test_an_input_that_names_nothing_is_refused(root: tuple[Storage, str], nothing: str) -> None:
+    storage, uri = root
+    check(storage, [uri])
+    with pytest.raises(UsageError, match="names nothing"):
+        check(storage, [uri, join(uri, nothing)])

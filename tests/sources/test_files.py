@@ -1,0 +1,72 @@
+"""Loose files: one item for each planned object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from facebatch.reasons import Reason
+from facebatch.sources import Item
+from facebatch.sources.files import read_files
+from facebatch.storage import AccessDenied, Object, Storage, StorageError, join
+from tests.s3 import S3
+
+
+def _items(storage: Storage, root: str, done: list[tuple[int, int]] | None = None) -> list[Item]:
+    return list(read_files(storage, sorted(storage.objects(root + "/"), key=lambda o: o.uri), done or [], 100))
+
+
+def test_items_come_in_the_planned_order_with_their_index(s3: S3, tmp_path: Path) -> None:
+    for storage, root in ((Storage(), str(tmp_path)), (Storage(s3.options), f"s3://{s3.bucket}/p")):
+        for i in range(30):
+            storage.put(join(root, f"{i:02d}"), f"{i}".encode())
+        items = _items(storage, root)
+        assert [(i.index, i.uri, i.data) for i in items] == [
+            (k, join(root, f"{k:02d}"), f"{k}".encode()) for k in range(30)
+        ]
+        assert _items(storage, root, done=[(0, 10), (12, 30)]) == items[10:12]
+        assert _items(storage, root, done=[(0, 30)]) == []
+
+
+def test_a_large_file_is_refused_without_being_read(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x" * 101)
+    (item,) = _items(Storage(), str(tmp_path))
+    assert (item.reason, item.data, item.size) == (Reason.TOO_MANY_BYTES, None, 101)
+
+
+def test_a_file_that_changed_since_it_was_planned_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"one")
+    planned = list(Storage().objects(str(tmp_path)))
+    (tmp_path / "a").write_bytes(b"two, longer")
+    (item,) = read_files(Storage(), planned, [], 100)
+    assert (item.reason, item.data) == (Reason.SOURCE_CHANGED, None)
+    assert "planned with 3 bytes" in (item.detail or "")
+
+
+def test_a_file_that_is_gone_is_to_be_tried_again(tmp_path: Path) -> None:
+    (item,) = read_files(Storage(), [Object(str(tmp_path / "gone"), 3, None, 1)], [], 100)
+    assert item.reason is Reason.NOT_FOUND
+    assert item.reason.retryable
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (AccessDenied("a: 403"), Reason.ACCESS_DENIED),
+        (StorageError("a: 503"), Reason.STORAGE_ERROR),
+        (MemoryError(), Reason.OUT_OF_MEMORY),
+    ],
+)
+def test_what_is_not_the_files_fault_is_retryable(
+    error: Exception, reason: Reason, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> Callable[[], None]:
+        raise error
+
+    monkeypatch.setattr(Storage, "read", fail)
+    (item,) = read_files(Storage(), [Object("/a", 3, None, 1)], [], 100)
+    assert item.reason is reason
+    assert item.reason.retryable
+    assert item.detail
