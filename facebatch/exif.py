@@ -1,0 +1,62 @@
+"""What the camera wrote beside the picture: which side is up, when, and with what."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import ExifTags, Image
+
+
+@dataclass(frozen=True, slots=True)
+class Exif:
+    """The EXIF values that the index keeps."""
+
+    orientation: int = 1
+    """1 to 8 as the standard numbers them; 1 also where the tag is absent or holds anything else."""
+    captured_at: dt.datetime | None = None
+    """The camera's own clock, without a time zone, because that is what cameras write."""
+    camera: str | None = None
+    trouble: str | None = None
+    """Why the rest could not be read. The picture is indexed all the same."""
+
+
+def read_exif(image: Image.Image) -> Exif:
+    """The EXIF of an opened image; damaged EXIF never stops the image."""
+    try:
+        tags = image.getexif()
+        details = tags.get_ifd(ExifTags.IFD.Exif)
+        return Exif(
+            orientation=_orientation(tags.get(ExifTags.Base.Orientation)),
+            captured_at=_time(details.get(ExifTags.Base.DateTimeOriginal) or tags.get(ExifTags.Base.DateTime)),
+            camera=_camera(tags.get(ExifTags.Base.Make), tags.get(ExifTags.Base.Model)),
+        )
+    except Exception as error:  # noqa: BLE001 - Pillow raises nearly anything on hostile EXIF
+        return Exif(trouble=f"EXIF ignored: {type(error).__name__}: {error}"[:200])
+
+
+def _orientation(value: Any) -> int:
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _time(value: Any) -> dt.datetime | None:
+    try:
+        return dt.datetime.strptime(_text(value)[:19], "%Y:%m:%d %H:%M:%S")
+    except ValueError:
+        return None  # unset clocks write "0000:00:00 00:00:00" or blanks
+
+
+def _camera(make: Any, model: Any) -> str | None:
+    make, model = _text(make), _text(model)
+    name = model if model.lower().startswith(make.lower()) else f"{make} {model}"
+    return name.strip()[:100] or None
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bytes):
+        value = value.decode("latin-1")
+    if not isinstance(value, str):
+        return ""
+    text = value.encode("utf-8", "replace").decode().split("\0")[0]
+    return "".join(c for c in text if c.isprintable()).strip()
