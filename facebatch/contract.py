@@ -1,0 +1,60 @@
+"""The contract: a hash over everything that changes a box or a vector. Two contracts never mix in one dataset.
+
+Not in it, because results do not depend on it beyond rounding: execution provider, batch sizes, layout, versions of
+packages. Those are recorded with each run as provenance.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from typing import Any
+
+from facebatch.align import CHIP, TEMPLATE
+from facebatch.config import Config
+from facebatch.detect import Settings
+from facebatch.packs import Pack
+
+_REVISION = {
+    "decode": "turbo-islow-1",
+    "resample": "halve-bilinear-1",
+    "align": "umeyama-5-or-box-up5-1",
+    "precision": "float32",
+}
+"""Raised by hand when code changes results on purpose. Golden vectors in the tests notice when it was forgotten."""
+
+
+def contract(config: Config, detector: Pack, embedder: Pack) -> dict[str, Any]:
+    """The terms, as JSON-ready values: what to compare when two datasets differ."""
+    terms = {
+        "decode": asdict(config.decode),
+        "detector": _network(detector) | asdict(Settings.of(config.detect, detector)) | {"decoder": detector.decoder},
+        "embedder": _network(embedder),
+        "align": {"chip": CHIP, "template": TEMPLATE.tolist()},
+        "code": _REVISION,
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(terms))
+    return plain
+
+
+def contract_id(terms: dict[str, Any]) -> str:
+    """First 32 hex digits of sha256 over the canonical JSON of the terms."""
+    return hashlib.sha256(json.dumps(terms, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:32]
+
+
+def differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
+    """The terms that differ, one sentence each."""
+    found = []
+    for key in sorted({*before, *now}):
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += differences(old, new, f"{prefix}{key}.")
+        elif old != new:
+            found.append(f"{prefix}{key} was {old} and is now {new}")
+    return found
+
+
+def _network(pack: Pack) -> dict[str, Any]:
+    how = {"colour": pack.input.colour, "mean": pack.input.mean, "scale": pack.input.scale}
+    return {"weights": pack.weights.sha256, "repair": pack.repair, "input": how}

@@ -1,0 +1,124 @@
+"""Detection: from upright pictures to faces in full-size pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from facebatch import config
+from facebatch.detectors import Candidates, Decoder, ultraface, yunet
+from facebatch.errors import UsageError
+from facebatch.geometry import Floats, Picture, View, clip, letterbox, stretch
+from facebatch.nms import nms
+from facebatch.packs import Pack, Size
+from facebatch.session import CPU, Session, buckets
+
+_DECODERS: dict[str, Decoder] = {"ultraface": ultraface.decode, "yunet": yunet.decode}
+
+
+@dataclass(frozen=True, slots=True)
+class Faces:
+    """The faces of one image, best first. boxes: n x 4 and landmarks: n x 5 x 2 in pixels of the upright full-size
+    picture, edge coordinates; scores: n. float32. `landmarks` is None for a detector that gives boxes only."""
+
+    boxes: Floats
+    scores: Floats
+    landmarks: Floats | None
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One look at a picture: on which canvases, how much of them it fills, and how large a box has to be."""
+
+    canvases: tuple[Size, ...]
+    fill: float = 1.0
+    min_face: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What of the configuration and the pack decides which boxes come out."""
+
+    resize: str
+    passes: tuple[Pass, ...]
+    score: float
+    nms: float
+
+    @classmethod
+    def of(cls, chosen: config.Detect, pack: Pack) -> Settings:
+        passes = [Pass(pack.input.canvases)]
+        if chosen.close_up and pack.close_up:
+            passes.append(Pass(pack.close_up.canvases, pack.close_up.fill, pack.close_up.min_face))
+        score = pack.score if chosen.score is None else chosen.score
+        return cls(pack.input.resize, tuple(passes), score, pack.nms if chosen.nms is None else chosen.nms)
+
+
+def views(picture: Picture, settings: Settings) -> list[View]:
+    """What the detector is shown of a picture, one view for each pass."""
+    return [
+        letterbox(picture, look.canvases, look.fill)
+        if settings.resize == "letterbox"
+        else stretch(picture, look.canvases[0], look.fill)
+        for look in settings.passes
+    ]
+
+
+class Detector:
+    """A detector network and its settings."""
+
+    def __init__(self, session: Session, settings: Settings, batch: int = 0) -> None:
+        self._session, self._settings = session, settings
+        name = session.model.pack.decoder
+        if name not in _DECODERS:
+            raise UsageError(f"pack {session.model.pack.name}: there is no decoder {name!r}")
+        self._decode = _DECODERS[name]
+        # On a CPU a batch of one is fastest: larger activations leave the cache (YuNet, one core: 8 ms an image alone,
+        # 21 ms in a batch of 16).
+        self._batch = batch or (1 if session.provider == CPU else 32)
+
+    def __call__(self, seen: Sequence[Sequence[View]], sizes: Sequence[Size]) -> list[Faces]:
+        """The faces of each image, from its views (one for each pass) and its upright full size (width, height)."""
+        candidates: list[list[Candidates]] = [[] for _ in seen]
+        for number, look in enumerate(self._settings.passes):
+            shapes = sorted({image[number].pixels.shape for image in seen})
+            for shape in shapes:
+                alike = [i for i, image in enumerate(seen) if image[number].pixels.shape == shape]
+                for i, found in zip(alike, self._run([seen[i][number] for i in alike]), strict=True):
+                    candidates[i].append(_full_size(found, seen[i][number], look.min_face * max(sizes[i])))
+        return [self._select(found, size) for found, size in zip(candidates, sizes, strict=True)]
+
+    def _run(self, alike: list[View]) -> list[Candidates]:
+        found: list[Candidates] = []
+        for size in buckets(len(alike), self._batch):
+            batch, alike = alike[:size], alike[size:]
+            height, width, _ = batch[0].pixels.shape
+            outputs = self._session.run([view.pixels for view in batch])
+            found += self._decode(outputs, width, height, self._settings.score)
+        return found
+
+    def _select(self, found: list[Candidates], size: Size) -> Faces:
+        boxes = clip(np.concatenate([c.boxes for c in found]), *size)
+        scores = np.concatenate([c.scores for c in found])
+        points = [c.landmarks for c in found if c.landmarks is not None]
+        landmarks = np.concatenate(points) if points else None
+        real = np.isfinite(boxes).all(axis=1) & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        if landmarks is not None:
+            real &= np.isfinite(landmarks).all(axis=(1, 2))
+        candidates = np.flatnonzero(real)
+        kept = candidates[nms(boxes[real], scores[real], self._settings.nms)]
+        # Saturated detectors tie, and ties must not hang on the last bit: score to four digits, then y, then x.
+        kept = kept[np.lexsort((boxes[kept, 0], boxes[kept, 1], -np.round(scores[kept], 4)))]
+        return Faces(boxes[kept], scores[kept], None if landmarks is None else landmarks[kept])
+
+
+def _full_size(found: Candidates, view: View, min_side: float) -> Candidates:
+    factors = np.array([view.fx, view.fy], np.float32)
+    boxes = found.boxes * np.tile(factors, 2)
+    large = np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]) >= min_side
+    landmarks = None if found.landmarks is None else (found.landmarks * factors)[large]
+    return Candidates(boxes[large], found.scores[large], landmarks)

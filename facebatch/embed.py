@@ -1,0 +1,44 @@
+"""Embedding: from 112x112 chips to unit vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from facebatch.errors import FacebatchError
+from facebatch.geometry import Floats, Pixels
+from facebatch.session import Session, buckets
+
+DIMENSIONS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """vectors: n x 512, each of length 1; norms: n, the lengths before. float32."""
+
+    vectors: Floats
+    norms: Floats
+
+
+class Embedder:
+    """An embedder network. Chips of many images are pooled into batches of few fixed sizes."""
+
+    def __init__(self, session: Session, batch: int = 32) -> None:
+        self._session, self._batch = session, batch
+
+    def __call__(self, chips: Sequence[Pixels]) -> Vectors:
+        """One unit vector for each chip (112 x 112 x 3, uint8, RGB). Raises FacebatchError for another dimension."""
+        parts = [np.empty((0, DIMENSIONS), np.float32)]
+        for size in buckets(len(chips), self._batch):
+            batch, chips = chips[:size], chips[size:]
+            (output,) = self._session.run(batch).values()
+            parts.append(output.reshape(len(batch), -1))
+        raw = np.concatenate(parts[1:] or parts)
+        if raw.shape[1] != DIMENSIONS:
+            raise FacebatchError(
+                f"{self._session.model.pack.name} gives {raw.shape[1]} numbers for a face, the index holds {DIMENSIONS}"
+            )
+        norms = np.linalg.norm(raw, axis=1)
+        return Vectors((raw / np.maximum(norms, 1e-12)[:, None]).astype(np.float32), norms.astype(np.float32))

@@ -1,0 +1,80 @@
+"""How far a face can be trusted: measurements, words, and one number. Nothing is dropped here, only described."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from facebatch import config
+from facebatch.geometry import Floats, Pixels
+from facebatch.reasons import QualityReason
+
+_FACE = np.array([[-32.0, 36.6, -28], [32, 36.6, -28], [0, 0, 0], [-26.5, -37.3, -22], [26.5, -37.3, -22]])
+"""Eyes, nose tip, mouth corners in millimetres: x to the image's right, y up, z to the camera. x and y are ArcFace's
+template at an eye distance of 64 mm, made symmetric, so that a face that fits the template has pose zero."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pose:
+    """Degrees. Yaw is positive when the face looks to the image's right, pitch when it looks up, roll when the head
+    leans clockwise as seen in the image."""
+
+    yaw: float
+    pitch: float
+    roll: float
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """`sharpness`: variance of the Laplacian of the chip's luma; `brightness`: its mean, 0..1; `quality`: 0..1."""
+
+    sharpness: float
+    brightness: float
+    pose: Pose | None
+    quality: float
+    reasons: tuple[QualityReason, ...]
+
+
+def assess(chip: Pixels, face_px: float, score: float, landmarks: Floats | None, limits: config.Quality) -> Quality:
+    """Measure one face. chip: 112 x 112 x 3; face_px: shorter box side; landmarks: 5 x 2 or None."""
+    luma = cv2.cvtColor(chip, cv2.COLOR_RGB2GRAY)
+    sharpness = float(cv2.Laplacian(luma, cv2.CV_32F).var())
+    brightness = float(luma.mean()) / 255
+    pose = head_pose(landmarks) if landmarks is not None else None
+    turned = max(abs(pose.yaw), abs(pose.pitch)) if pose else 0.0
+    flags = (
+        (face_px < limits.small_face, QualityReason.SMALL_BOUNDING_BOX),
+        (sharpness < limits.low_sharpness, QualityReason.LOW_SHARPNESS),
+        (brightness < limits.low_brightness, QualityReason.LOW_BRIGHTNESS),
+        (turned > limits.extreme_pose, QualityReason.EXTREME_POSE),
+        (score < limits.low_confidence, QualityReason.LOW_CONFIDENCE),
+    )
+    quality = (
+        min(1.0, float(face_px) / 112)
+        * min(1.0, sharpness / 200)
+        * min(1.0, brightness / 0.25, (1 - brightness) / 0.1)
+        * max(0.0, math.cos(math.radians(turned)))
+        * float(score)
+    ) ** (1 / 5)
+    return Quality(sharpness, brightness, pose, quality, tuple(word for low, word in flags if low))
+
+
+def head_pose(landmarks: Floats) -> Pose:
+    """The pose by scaled orthography: the rotation whose projection of an average head fits the points best.
+
+    Dementhon and Davis, "Model-based object pose in 25 lines of code" (1995), without the perspective refinement, for
+    which five points are too few. landmarks: 5 x 2, pixels, y down.
+    """
+    seen = (landmarks - landmarks.mean(axis=0)).astype(np.float64) * [1, -1]
+    model = _FACE - _FACE.mean(axis=0)
+    rows = np.linalg.lstsq(model, seen, rcond=None)[0].T
+    u, _, v = np.linalg.svd(rows)
+    x_axis, y_axis = u @ v[:2]  # the nearest pair of orthogonal unit vectors
+    z_axis = np.cross(x_axis, y_axis)
+    yaw = math.degrees(math.atan2(-z_axis[0], z_axis[2]))
+    pitch = math.degrees(math.asin(np.clip(-z_axis[1], -1, 1)))
+    roll = math.degrees(math.atan2(x_axis[1], y_axis[1]))
+    return Pose(yaw, pitch, roll)

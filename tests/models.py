@@ -1,0 +1,84 @@
+"""Small ONNX graphs for tests that need a network but no weights."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from facebatch.packs import Input, Licence, Model, Pack, Weights
+
+
+def model(graph: bytes, kind: str, **fields: object) -> Model:
+    """A pack around a graph, as `packs.load` would give it."""
+    weights = Weights("test.onnx", hashlib.sha256(graph).hexdigest(), len(graph))
+    pack = Pack("test", kind, "a test", weights, Licence("none", "https://example.org"), **fields)  # type: ignore[arg-type]
+    return Model(pack, "test.onnx", graph)
+
+
+def embedder(dimensions: int = 512) -> Model:
+    """An embedder: a fixed random projection of the mean colour of 8x8 blocks."""
+    pool = helper.make_node("AveragePool", ["x"], ["pooled"], kernel_shape=[14, 14], strides=[14, 14])
+    flat = helper.make_node("Flatten", ["pooled"], ["flat"])
+    project = helper.make_node("MatMul", ["flat", "w"], ["vector"])
+    weights = np.random.default_rng(0).normal(size=(3 * 64, dimensions)).astype(np.float32)
+    return model(
+        _graph([pool, flat, project], [("x", ["N", 3, 112, 112])], [("vector", ["N", dimensions])], {"w": weights}),
+        "embedder",
+        input=Input("RGB", (127.5, 127.5, 127.5), 1 / 127.5),
+    )
+
+
+def bright_squares(batch: int | str = "N") -> Model:
+    """A detector in the manner of slim-320, 64x48: one box for each 16x16 cell, its score the cell's brightness.
+
+    batch: "N" for a real axis, 1 for a fixed one, -1 for a graph whose reshape folds all images into one.
+    """
+    fold, batch = batch == -1, "N" if batch == -1 else batch
+    pool = helper.make_node("AveragePool", ["x"], ["cells"], kernel_shape=[16, 16], strides=[16, 16])
+    face = helper.make_node("ReduceMean", ["cells", "axis"], ["grey"], keepdims=1)
+    shape = helper.make_node("Reshape", ["grey", "to"], ["face"])
+    ground = helper.make_node("Sub", ["one", "face"], ["ground"])
+    scores = helper.make_node("Concat", ["ground", "face"], ["scores"], axis=2)
+    zero = helper.make_node("Mul", ["face", "nought"], ["zero"])
+    boxes = helper.make_node("Add", ["zero", "grid"], ["boxes"])
+    grid = [[x / 4, y / 3, (x + 1) / 4, (y + 1) / 3] for y in range(3) for x in range(4)]
+    constants = {
+        "axis": np.array([1]),
+        "to": np.array([1, -1, 1] if fold else [0 if batch == "N" else batch, 12, 1]),
+        "one": np.array(1, np.float32),
+        "nought": np.array(0, np.float32),
+        "grid": np.array([grid[:1] if fold else grid], np.float32),
+    }
+    return model(
+        _graph(
+            [pool, face, shape, ground, scores, zero, boxes],
+            [("x", [batch, 3, 48, 64])],
+            [("scores", [batch, "P", 2]), ("boxes", [batch, "P", 4])],
+            constants,
+        ),
+        "detector",
+        input=Input("RGB", (0, 0, 0), 1 / 255, "stretch", ((64, 48),)),
+        decoder="ultraface",
+    )
+
+
+def _graph(
+    nodes: list[onnx.NodeProto],
+    inputs: list[tuple[str, list[int | str]]],
+    outputs: list[tuple[str, list[int | str]]],
+    constants: dict[str, np.ndarray],
+) -> bytes:
+    graph = helper.make_graph(
+        nodes,
+        "test",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.checker.check_model(made)
+    data: bytes = made.SerializeToString()
+    return data

@@ -1,0 +1,145 @@
+"""Detection: passes, batches, and boxes in full-size pixels."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from facebatch import config
+from facebatch.decode import decode, probe
+from facebatch.detect import Detector, Faces, Pass, Settings, views
+from facebatch.geometry import Picture, halvings, iou
+from facebatch.packs import Model
+from facebatch.session import Session
+from tests import models
+from tests.conftest import encode, lying
+
+SQUARES = Settings("stretch", (Pass(((64, 48),)),), score=0.6, nms=0.5)
+
+
+def _picture(pixels: np.ndarray, scale: int = 1) -> Picture:
+    return Picture(halvings(pixels), pixels.shape[1] * scale, pixels.shape[0] * scale, scale)
+
+
+def _find(detector: Detector, settings: Settings, *pictures: Picture) -> list[Faces]:
+    return detector([views(p, settings) for p in pictures], [(p.width, p.height) for p in pictures])
+
+
+def _squares(*cells: tuple[int, int, int]) -> Picture:
+    """640x480 with bright cells of 160x160: (column, row, brightness)."""
+    pixels = np.zeros((480, 640, 3), np.uint8)
+    for column, row, brightness in cells:
+        pixels[row * 160 : (row + 1) * 160, column * 160 : (column + 1) * 160] = brightness
+    return _picture(pixels)
+
+
+def test_boxes_come_in_full_size_pixels() -> None:
+    detector = Detector(Session(models.bright_squares(), "cpu"), SQUARES)
+    (faces,) = _find(detector, SQUARES, _squares((1, 2, 255)))
+    assert faces.boxes.tolist() == [[160, 320, 320, 480]]
+    scaled = Picture(_squares((1, 2, 255)).levels, 2560, 1920, scale=4)
+    assert _find(detector, SQUARES, scaled)[0].boxes.tolist() == [[640, 1280, 1280, 1920]]
+
+
+def test_faces_are_ordered_by_score_then_from_top_then_from_left() -> None:
+    detector = Detector(Session(models.bright_squares(), "cpu"), SQUARES)
+    (faces,) = _find(detector, SQUARES, _squares((3, 0, 200), (0, 1, 255), (2, 0, 200), (0, 2, 230)))
+    assert faces.boxes[:, :2].tolist() == [[0, 160], [0, 320], [320, 0], [480, 0]]
+
+
+def test_each_image_of_a_batch_gets_its_own_faces() -> None:
+    pictures = [_squares((i % 4, i % 3, 255)) for i in range(11)] + [_squares()]
+    for batch in (1, 4, 32):
+        detector = Detector(Session(models.bright_squares(), "cpu"), SQUARES, batch)
+        found = _find(detector, SQUARES, *pictures)
+        assert [len(f) for f in found] == [1] * 11 + [0]
+        assert [f.boxes[0, :2].tolist() for f in found[:11]] == [[i % 4 * 160, i % 3 * 160] for i in range(11)]
+
+
+def test_the_second_pass_gives_only_large_boxes() -> None:
+    settings = Settings("stretch", (Pass(((64, 48),)), Pass(((64, 48),), fill=0.5, min_face=0.4)), 0.6, 0.5)
+    detector = Detector(Session(models.bright_squares(), "cpu"), settings)
+    (faces,) = _find(detector, settings, _squares((0, 0, 255), (1, 0, 255), (0, 1, 255), (1, 1, 255)))
+    sizes = (faces.boxes[:, 2] - faces.boxes[:, 0]).tolist()
+    assert sizes.count(160) == 4, "the first pass sees four cells"
+    assert sizes.count(320) == 1, "the second sees the picture at half size, where the four are one"
+
+
+def test_what_the_detector_says_is_cut_to_the_picture_and_made_sane() -> None:
+    detector = Detector(Session(models.bright_squares(), "cpu"), SQUARES)
+    from facebatch.detectors import Candidates
+
+    boxes = np.array([[-10, -10, 50, 50], [90, 20, 90, 40], [np.nan, 0, 1, 1], [95, 50, 130, 90]], np.float32)
+    faces = detector._select([Candidates(boxes, np.array([0.7, 0.8, 0.9, 0.6], np.float32), None)], (100, 80))
+    assert faces.boxes.tolist() == [[0, 0, 50, 50], [95, 50, 100, 80]]
+
+
+def test_the_configuration_wins_over_the_pack() -> None:
+    pack = models.bright_squares().pack
+    assert Settings.of(config.Detect(score=0.9, nms=0.1), pack).score == 0.9
+    assert Settings.of(config.Detect(), pack).score == pack.score
+    assert Settings.of(config.Detect(score=0.0), pack).score == 0, "zero is a threshold, not its absence"
+
+
+@pytest.fixture(scope="module", params=["yunet-n", "slim-320"])
+def published(request: pytest.FixtureRequest, model: Callable[[str, str], Model]) -> tuple[Session, Settings]:
+    loaded = model(request.param, "detector")
+    return Session(loaded, "cpu", threads=2), Settings.of(config.Detect(), loaded.pack)
+
+
+@pytest.mark.needs_models
+def test_batches_of_one_seven_and_thirty_two_agree(published: tuple[Session, Settings], group: np.ndarray) -> None:
+    session, settings = published
+    random = np.random.default_rng(0)
+    pictures = [_picture(np.roll(group, random.integers(0, 600, 2), axis=(0, 1))) for _ in range(32)]
+    alone = _find(Detector(session, settings, 1), settings, *pictures)
+    assert sum(map(len, alone)) > 60
+    for batch in (7, 32):
+        for one, many in zip(alone, _find(Detector(session, settings, batch), settings, *pictures), strict=True):
+            assert len(one) == len(many)
+            assert np.abs(one.boxes - many.boxes).max(initial=0) < 0.01
+            assert np.abs(one.scores - many.scores).max(initial=0) < 1e-4
+
+
+@pytest.mark.needs_models
+def test_eight_orientations_give_the_same_faces(published: tuple[Session, Settings], group: np.ndarray) -> None:
+    session, settings = published
+    detector = Detector(session, settings)
+    upright = encode(group)
+    (expected,) = _find(detector, settings, decode(upright, probe(upright, config.Decode()), config.Decode()))
+    assert len(expected) >= 3
+    for orientation, turned in lying(group).items():
+        (faces,) = _find(detector, settings, decode(turned, probe(turned, config.Decode()), config.Decode()))
+        assert np.array_equal(faces.boxes, expected.boxes), orientation
+
+
+@pytest.mark.needs_models
+def test_a_face_that_fills_the_frame_is_found(published: tuple[Session, Settings], astronaut: bytes) -> None:
+    session, settings = published
+    face = np.asarray(Image.open(io.BytesIO(astronaut)).convert("RGB"))[70:200, 165:285]
+    once = Settings(settings.resize, settings.passes[:1], settings.score, settings.nms)
+    (faces,) = _find(Detector(session, settings), settings, _picture(face))
+    (first_pass,) = _find(Detector(session, once), once, _picture(face))
+    assert len(faces) == 1
+    assert iou(faces.boxes[0], np.array([[0, 0, 120, 130]], np.float32))[0] > 0.5
+    assert faces.scores[0] >= first_pass.scores.max(initial=0)
+
+
+@pytest.mark.needs_models
+def test_golden_boxes(published: tuple[Session, Settings], astronaut: bytes) -> None:
+    """What a published dataset contains. Red after a change of colour order, resize, mean, decode or threshold."""
+    session, settings = published
+    (faces,) = _find(
+        Detector(session, settings), settings, decode(astronaut, probe(astronaut, config.Decode()), config.Decode())
+    )
+    golden = {
+        "yunet-n": ([181.340, 53.765, 273.802, 178.082], 0.89255),
+        "ultra-lightweight-face-detection-slim-320": ([178.181, 62.411, 272.814, 173.532], 1.0),
+    }
+    box, score = golden[session.model.pack.name]
+    assert faces.boxes.tolist() == [pytest.approx(box, abs=0.02)]
+    assert faces.scores.tolist() == [pytest.approx(score, abs=2e-4)]
