@@ -1,0 +1,187 @@
+"""The pipeline on one page, without Ray: what happens to a batch of images between reading and writing.
+
+    DecodeStage -> DetectStage -> ChipStage -> EmbedStage        one behind the other, in separate processes (split)
+    FusedStage                                                   the same in one process, decoding each image once
+
+A stage takes works and gives the same works, in the same order and number, whatever is in them: an image that fails
+ends with its reason and passes through the rest untouched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import repeat
+
+from facebatch import config
+from facebatch.align import chip_by_box, chip_by_landmarks
+from facebatch.decode import Undecodable, decode, decoded_pixels, probe
+from facebatch.detect import Detector, Faces, Settings, views
+from facebatch.embed import Embedder
+from facebatch.fingerprint import content_sha256, phash
+from facebatch.geometry import Floats, Picture, Pixels
+from facebatch.packs import Model, Pack
+from facebatch.quality import assess
+from facebatch.reasons import Reason, Status
+from facebatch.session import Session
+from facebatch.work import Face, Work
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a stage runs: its provider, its threads, and its share of the GPU's memory."""
+
+    provider: str = "cpu"
+    threads: int = 1
+    gpu_share: float = 1.0
+
+
+Stage = Callable[[list[Work]], list[Work]]
+
+
+class DecodeStage:
+    """Bytes to detector views. Forgets the picture, unless told to keep it for the chips."""
+
+    def __init__(self, config: config.Config, detector: Pack, place: Place, keep: bool = False) -> None:
+        self._limits, self._keep = config.decode, keep
+        self._settings = Settings.of(config.detect, detector)
+        self._map = _mapper(place.threads)
+
+    def __call__(self, works: list[Work]) -> list[Work]:
+        list(self._map(self._one, [work for work in works if work.status is None]))
+        return works
+
+    def _one(self, work: Work) -> None:
+        picture = open_picture(work, self._limits)
+        if picture:
+            work.views = views(picture, self._settings)
+            work.content_sha256, work.phash = content_sha256(work.data or b""), phash(picture.levels)
+            work.picture = picture if self._keep else None
+
+
+class DetectStage:
+    """Views to boxes, scores and landmarks."""
+
+    def __init__(self, config: config.Config, detector: Model, place: Place) -> None:
+        session = Session(detector, place.provider, place.threads, place.gpu_share)
+        self._detect = Detector(session, Settings.of(config.detect, detector.pack), config.detect.batch)
+
+    def __call__(self, works: list[Work]) -> list[Work]:
+        seen = [work for work in works if work.views]
+        found = self._detect([w.views for w in seen], [(w.width or 0, w.height or 0) for w in seen]) if seen else []
+        for work, faces in zip(seen, found, strict=True):
+            work.views = []
+            work.faces = _faces(faces)
+            work.status = Status.OK if work.faces else Status.NO_FACE
+            if not work.faces:
+                work.data, work.picture = None, None
+        return works
+
+
+class ChipStage:
+    """Boxes to chips and quality, from the kept picture or a second decode of the few images that have faces."""
+
+    def __init__(self, config: config.Config, place: Place) -> None:
+        self._limits, self._quality = config.decode, config.quality
+        self._map = _mapper(place.threads)
+
+    def __call__(self, works: list[Work]) -> list[Work]:
+        list(self._map(self._one, [work for work in works if work.faces]))
+        return works
+
+    def _one(self, work: Work) -> None:
+        picture = work.picture or open_picture(work, self._limits)
+        work.picture, work.data = None, None
+        if picture:
+            for face in work.faces:
+                face.chip = _chip(picture, face)
+                face.quality = assess(face.chip, face_px(face.box), face.score, face.landmarks, self._quality)
+
+
+class EmbedStage:
+    """Chips to vectors, the faces of all images pooled."""
+
+    def __init__(self, config: config.Config, embedder: Model, place: Place) -> None:
+        session = Session(embedder, place.provider, place.threads, place.gpu_share)
+        self._embed = Embedder(session, config.embed.batch)
+
+    def __call__(self, works: list[Work]) -> list[Work]:
+        faces = [face for work in works for face in work.faces]
+        result = self._embed([face.chip for face in faces if face.chip is not None])
+        for face, vector, norm in zip(faces, result.vectors, result.norms, strict=True):
+            face.embedding, face.embedding_norm, face.chip = vector, float(norm), None
+        return works
+
+
+class FusedStage:
+    """All four in one process. Pictures are kept from decode to chips, a few at a time, so that memory is bounded."""
+
+    def __init__(self, config: config.Config, detector: Model, embedder: Model, place: Place) -> None:
+        self._limits, self._budget = config.decode, config.run.megapixels * 1_000_000
+        self._with_pictures: list[Stage] = [
+            DecodeStage(config, detector.pack, place, keep=True),
+            DetectStage(config, detector, place),
+            ChipStage(config, place),
+        ]
+        self._embed = EmbedStage(config, embedder, place)
+
+    def __call__(self, works: list[Work]) -> list[Work]:
+        for group in self._groups(works):
+            for stage in self._with_pictures:
+                group = stage(group)
+        return self._embed(works)
+
+    def _groups(self, works: list[Work]) -> Iterator[list[Work]]:
+        """Runs of works whose decoded pictures stay within the budget; a larger picture alone."""
+        group: list[Work] = []
+        spent = 0
+        for work in works:
+            pixels = decoded_pixels(work.data or b"", self._limits)
+            if group and spent + pixels > self._budget:
+                yield group
+                group, spent = [], 0
+            group.append(work)
+            spent += pixels
+        if group:
+            yield group
+
+
+def open_picture(work: Work, limits: config.Decode) -> Picture | None:
+    """The decoded picture, with what its header tells noted in the work; None, and the work ended, where it fails."""
+    data = work.data or b""
+    try:
+        header = probe(data, limits)
+        work.format, work.width, work.height = header.format, header.width, header.height
+        work.orientation, work.captured_at = header.exif.orientation, header.exif.captured_at
+        work.camera, work.detail = header.exif.camera, header.exif.trouble
+        return decode(data, header, limits)
+    except Undecodable as error:
+        work.content_sha256 = content_sha256(data)
+        work.end(error.reason, error.detail)
+    except MemoryError:
+        work.end(Reason.OUT_OF_MEMORY, f"a {work.format} of {work.width}x{work.height} pixels")
+    return None
+
+
+def face_px(box: Floats) -> float:
+    """The shorter side of a box in pixels."""
+    return float(min(box[2] - box[0], box[3] - box[1]))
+
+
+def _chip(picture: Picture, face: Face) -> Pixels:
+    if face.landmarks is None:
+        return chip_by_box(picture, face.box)
+    return chip_by_landmarks(picture, face.landmarks)
+
+
+def _faces(found: Faces) -> list[Face]:
+    points: Iterable[Floats | None] = repeat(None) if found.landmarks is None else found.landmarks
+    return [
+        Face(box, float(score), spots) for box, score, spots in zip(found.boxes, found.scores, points, strict=False)
+    ]
+
+
+def _mapper(threads: int) -> Callable[..., Iterator[None]]:
+    """`map`, on several threads where a stage has several: decoders release the GIL."""
+    return map if threads == 1 else ThreadPoolExecutor(threads, thread_name_prefix="stage").map

@@ -1,0 +1,142 @@
+"""One image on its way through the stages, as an object inside a process and as a row between processes."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from facebatch.align import CHIP
+from facebatch.geometry import Floats, Picture, Pixels, View
+from facebatch.quality import Pose, Quality
+from facebatch.reasons import QualityReason, Reason, Status
+from facebatch.schema import WORK
+from facebatch.sources import Item
+
+
+@dataclass(slots=True)
+class Face:
+    """A face as far as it is known: detected, then cut out and measured, then embedded."""
+
+    box: Floats
+    score: float
+    landmarks: Floats | None
+    chip: Pixels | None = None
+    quality: Quality | None = None
+    embedding: Floats | None = None
+    embedding_norm: float = 0.0
+
+
+@dataclass(slots=True)
+class Work:
+    """An image and what the stages have found out about it. A stage fills in its part and never looks elsewhere.
+
+    `picture` is the decoded image. It never leaves the process: between processes travel the encoded bytes, views of
+    detector size, and chips.
+    """
+
+    shard_id: str
+    index: int
+    uri: str
+    member: str
+    size_bytes: int
+    etag: str | None = None
+    mtime_ns: int | None = None
+    content_sha256: str | None = None
+    phash: int | None = None
+    format: str | None = None
+    width: int | None = None
+    height: int | None = None
+    orientation: int | None = None
+    captured_at: dt.datetime | None = None
+    camera: str | None = None
+    status: Status | None = None
+    reason: Reason | None = None
+    detail: str | None = None
+    data: bytes | None = None
+    views: list[View] = field(default_factory=list)
+    faces: list[Face] = field(default_factory=list)
+    picture: Picture | None = None
+
+    @classmethod
+    def of(cls, shard_id: str, item: Item) -> Work:
+        """What a source has read, or failed to."""
+        work = cls(shard_id, item.index, item.uri, item.member, item.size, item.etag, item.mtime_ns, data=item.data)
+        if item.reason:
+            work.end(item.reason, item.detail)
+        return work
+
+    def end(self, reason: Reason, detail: str | None) -> None:
+        """Nothing more is to be done for this image: it has no faces, for this reason."""
+        self.status, self.reason, self.detail = reason.status, reason, detail
+        self.data, self.picture = None, None
+        self.views, self.faces = [], []
+
+
+_FLAT = [f for f in WORK if f.name not in ("data", "views", "faces")]
+
+
+def to_table(works: Sequence[Work]) -> pa.Table:
+    """Rows of schema WORK, in order."""
+    columns = [pa.array([getattr(work, f.name) for work in works], f.type) for f in _FLAT]
+    columns.append(pa.array([work.data for work in works], WORK.field("data").type))
+    columns.append(pa.array([[_view_row(v) for v in work.views] for work in works], WORK.field("views").type))
+    columns.append(pa.array([[_face_row(f) for f in work.faces] for work in works], WORK.field("faces").type))
+    return pa.Table.from_arrays(columns, schema=WORK)
+
+
+def from_table(table: pa.Table) -> list[Work]:
+    """The works that `to_table` wrote."""
+    works = []
+    for row in table.to_pylist():
+        views, faces = row.pop("views") or [], row.pop("faces") or []
+        row["status"] = Status(row["status"]) if row["status"] else None
+        row["reason"] = Reason(row["reason"]) if row["reason"] else None
+        works.append(Work(**row, views=[_view(v) for v in views], faces=[_face(f) for f in faces]))
+    return works
+
+
+def _view_row(view: View) -> dict[str, Any]:
+    height, width, _ = view.pixels.shape
+    return {"width": width, "height": height, "fx": view.fx, "fy": view.fy, "pixels": view.pixels.tobytes()}
+
+
+def _view(row: dict[str, Any]) -> View:
+    pixels = np.frombuffer(row["pixels"], np.uint8).reshape(row["height"], row["width"], 3)
+    return View(pixels, row["fx"], row["fy"])
+
+
+def _face_row(face: Face) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "box": face.box,
+        "score": face.score,
+        "landmarks": None if face.landmarks is None else face.landmarks.ravel(),
+        "chip": None if face.chip is None else face.chip.tobytes(),
+        "embedding": None if face.embedding is None else face.embedding.tobytes(),
+        "embedding_norm": face.embedding_norm,
+    }
+    if face.quality:
+        pose = face.quality.pose
+        row |= {name: getattr(face.quality, name) for name in ("sharpness", "brightness", "quality")}
+        row |= {"quality_reasons": face.quality.reasons}
+        row |= {name: getattr(pose, name) for name in ("yaw", "pitch", "roll")} if pose else {}
+    return row
+
+
+def _face(row: dict[str, Any]) -> Face:
+    face = Face(np.array(row["box"], np.float32), row["score"], None)
+    if row["landmarks"] is not None:
+        face.landmarks = np.array(row["landmarks"], np.float32).reshape(5, 2)
+    if row["chip"] is not None:
+        face.chip = np.frombuffer(row["chip"], np.uint8).reshape(CHIP, CHIP, 3)
+    if row["embedding"] is not None:
+        face.embedding, face.embedding_norm = np.frombuffer(row["embedding"], np.float32), row["embedding_norm"]
+    if row["quality"] is not None:
+        pose = None if row["yaw"] is None else Pose(row["yaw"], row["pitch"], row["roll"])
+        words = tuple(QualityReason(word) for word in row["quality_reasons"])
+        face.quality = Quality(row["sharpness"], row["brightness"], pose, row["quality"], words)
+    return face

@@ -1,0 +1,142 @@
+"""The stages: the same works in the same order, whatever is in them, in one process or in four."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from facebatch import config
+from facebatch.packs import Model
+from facebatch.reasons import Reason, Status
+from facebatch.stages import ChipStage, DecodeStage, DetectStage, EmbedStage, FusedStage, Place, open_picture
+from facebatch.work import Work, from_table, to_table
+from tests import models
+from tests.conftest import encode
+
+CONFIG = config.load(None, ["detect.score=0.6"])
+DETECTOR, EMBEDDER = models.bright_squares(), models.embedder()
+
+
+def _work(index: int, data: bytes | None) -> Work:
+    return Work("shard", index, f"{index}.png", "", len(data or b""), data=data)
+
+
+def _square(brightness: int = 255) -> bytes:
+    pixels = np.zeros((240, 320, 3), np.uint8)
+    pixels[80:160, 80:160] = brightness
+    return encode(pixels)
+
+
+def _works() -> list[Work]:
+    works = [_work(0, _square()), _work(1, _square(0)), _work(2, b"no image"), _work(3, b""), _work(4, _square(230))]
+    ended = _work(5, None)
+    ended.end(Reason.NOT_FOUND, "gone")
+    return [*works, ended]
+
+
+def _split(works: list[Work], settings: config.Config = CONFIG) -> list[Work]:
+    stages = [
+        DecodeStage(settings, DETECTOR.pack, Place()),
+        DetectStage(settings, DETECTOR, Place()),
+        ChipStage(settings, Place()),
+        EmbedStage(settings, EMBEDDER, Place()),
+    ]
+    for stage in stages:
+        works = from_table(to_table(stage(works)))  # type: ignore[operator]
+    return works
+
+
+def _fused(works: list[Work], settings: config.Config = CONFIG) -> list[Work]:
+    return FusedStage(settings, DETECTOR, EMBEDDER, Place())(works)
+
+
+@pytest.mark.parametrize("run", [_split, _fused])
+def test_every_work_comes_out_once_with_its_outcome(run: Callable[[list[Work]], list[Work]]) -> None:
+    works = run(_works())
+    assert [w.index for w in works] == list(range(6))
+    assert [(w.status, w.reason) for w in works] == [
+        (Status.OK, None),
+        (Status.NO_FACE, None),
+        (Status.SKIPPED, Reason.NOT_AN_IMAGE),
+        (Status.FAILED, Reason.EMPTY),
+        (Status.OK, None),
+        (Status.FAILED, Reason.NOT_FOUND),
+    ]
+    first = works[0].faces[0]
+    assert first.box.tolist() == [80, 80, 160, 160]
+    assert first.embedding is not None
+    assert np.linalg.norm(first.embedding) == pytest.approx(1, abs=1e-5)
+    assert first.quality is not None
+    assert (works[0].width, works[0].height, works[0].format) == (320, 240, "PNG")
+    assert works[0].content_sha256 != works[4].content_sha256
+    assert works[2].content_sha256, "what was read has a fingerprint, whatever it is"
+
+
+def test_no_bytes_or_pixels_are_left_at_the_end() -> None:
+    for work in (*_split(_works()), *_fused(_works())):
+        assert (work.data, work.picture, work.views) == (None, None, [])
+        assert all(face.chip is None for face in work.faces)
+
+
+def test_split_and_fused_agree_to_the_last_bit() -> None:
+    for one, other in zip(_split(_works()), _fused(_works()), strict=True):
+        assert to_table([one]).equals(to_table([other]))
+
+
+@pytest.mark.parametrize("words", [["run.megapixels=1"], ["run.megapixels=1000"], ["detect.batch=3", "embed.batch=1"]])
+def test_memory_and_batch_settings_do_not_change_results(words: list[str]) -> None:
+    settings = config.load(None, ["detect.score=0.6", *words])
+    for one, other in zip(_fused(_works() * 3, settings), _fused(_works() * 3), strict=True):
+        assert [f.box.tolist() for f in one.faces] == [f.box.tolist() for f in other.faces]
+        for a, b in zip(one.faces, other.faces, strict=True):
+            assert a.embedding is not None
+            assert b.embedding is not None
+            assert np.abs(a.embedding - b.embedding).max() < 1e-6
+
+
+def test_pictures_are_held_within_the_budget() -> None:
+    stage = FusedStage(config.load(None, ["run.megapixels=1"]), DETECTOR, EMBEDDER, Place())
+    big = encode(np.zeros((600, 1000, 3), np.uint8))
+    huge = encode(np.zeros((2000, 1000, 3), np.uint8))
+    works = [_work(i, data) for i, data in enumerate([big, big, huge, b"bad", big])]
+    assert [[w.index for w in group] for group in stage._groups(works)] == [[0], [1], [2], [3, 4]]
+
+
+def test_several_threads_give_the_same() -> None:
+    threaded = FusedStage(CONFIG, DETECTOR, EMBEDDER, Place(threads=4))(_works() * 5)
+    for one, other in zip(threaded, _fused(_works() * 5), strict=True):
+        assert to_table([one]).equals(to_table([other]))
+
+
+def test_memory_that_runs_out_is_a_row_to_be_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    from facebatch import stages
+
+    def out_of_memory(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(stages, "decode", out_of_memory)
+    work = _work(0, _square())
+    assert open_picture(work, config.Decode()) is None
+    assert work.reason is Reason.OUT_OF_MEMORY
+    assert work.reason.retryable
+    assert work.detail == "a PNG of 320x240 pixels"
+
+
+@pytest.mark.needs_models
+@pytest.mark.parametrize(("detector", "embedder"), [("yunet-n", "edgeface-xs"), ("slim-320", "w600k-mbf")])
+def test_the_published_models_find_and_tell_apart_two_persons(
+    model: Callable[[str, str], Model], detector: str, embedder: str, astronaut: bytes, hopper: bytes
+) -> None:
+    stage = FusedStage(config.Config(), model(detector, "detector"), model(embedder, "embedder"), Place())
+    works = stage([_work(0, astronaut), _work(1, hopper), _work(2, astronaut)])
+    faces = [work.faces for work in works]
+    assert list(map(len, faces)) == [1, 1, 1]
+    a, b, c = (f[0].embedding for f in faces)
+    assert a is not None
+    assert b is not None
+    assert c is not None
+    assert float(a @ c) > 0.99999
+    assert float(a @ b) < 0.3
+    assert (faces[0][0].landmarks is None) == (detector == "slim-320")

@@ -1,0 +1,66 @@
+"""A work survives the journey between processes unchanged."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import fields
+
+import numpy as np
+
+from facebatch.geometry import View
+from facebatch.quality import Pose, Quality
+from facebatch.reasons import QualityReason, Reason, Status
+from facebatch.schema import WORK
+from facebatch.sources import Item
+from facebatch.work import Face, Work, from_table, to_table
+
+
+def _full() -> Work:
+    random = np.random.default_rng(0)
+    face = Face(
+        box=np.array([1, 2, 3.5, 4], np.float32),
+        score=0.875,
+        landmarks=random.uniform(0, 100, (5, 2)).astype(np.float32),
+        chip=random.integers(0, 256, (112, 112, 3), np.uint8),
+        quality=Quality(12.5, 0.5, Pose(1.5, -2.5, 3.0), 0.75, (QualityReason.LOW_SHARPNESS,)),
+        embedding=random.normal(size=512).astype(np.float32),
+        embedding_norm=2.5,
+    )
+    bare = Face(np.array([5, 6, 7, 8], np.float32), 0.5, None)
+    view = View(random.integers(0, 256, (48, 64, 3), np.uint8), 1.25, 1.5)
+    return Work(
+        "shard", 7, "s3://a/b.tar", "c.jpg", 1234, "etag", 10**18, "0" * 64, -5, "JPEG", 640, 480, 6,
+        dt.datetime(2020, 1, 2, 3, 4, 5), "Canon", Status.OK, None, "EXIF ignored", b"bytes", [view], [face, bare],
+    )  # fmt: skip
+
+
+def _same(a: object, b: object) -> bool:
+    if isinstance(a, np.ndarray):
+        return isinstance(b, np.ndarray) and a.dtype == b.dtype and np.array_equal(a, b)
+    if isinstance(a, (Work, Face, View)):
+        names = [f.name for f in fields(a)]
+        return type(a) is type(b) and all(_same(getattr(a, n), getattr(b, n)) for n in names)
+    if isinstance(a, list):
+        return isinstance(b, list) and len(a) == len(b) and all(map(_same, a, b))
+    return type(a) is type(b) and a == b
+
+
+def test_everything_comes_back() -> None:
+    full, empty = _full(), Work("shard", 8, "a", "", 0)
+    failed = Work.of("shard", Item(9, "b", "", 3, reason=Reason.NOT_FOUND, detail="gone"))
+    table = to_table([full, empty, failed])
+    assert table.schema.equals(WORK)
+    for before, after in zip([full, empty, failed], from_table(table), strict=True):
+        assert _same(before, after)
+
+
+def test_a_table_without_rows_has_the_same_schema() -> None:
+    assert to_table([]).schema.equals(WORK)
+    assert from_table(to_table([])) == []
+
+
+def test_an_ended_work_lets_go_of_its_bytes() -> None:
+    work = _full()
+    work.end(Reason.CORRUPT, "bad")
+    assert (work.status, work.reason, work.detail) == (Status.FAILED, Reason.CORRUPT, "bad")
+    assert (work.data, work.views, work.faces) == (None, [], [])
