@@ -1,0 +1,78 @@
+"""A dataset: a folder or prefix with two tables, and `_facebatch/` with what a run has to know.
+
+images/*.parquet  faces/*.parquet     the tables
+_facebatch/dataset.json               what the dataset is: format, contract, models, licences (created once)
+_facebatch/plan/                      facebatch.plan
+_facebatch/epochs/ records/ ends/     facebatch.ledger
+_facebatch/runs/00003.json            how run 3 was configured and what it cost
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from facebatch.contract import differences
+from facebatch.errors import UsageError
+from facebatch.schema import FORMAT
+from facebatch.storage import Storage, absolute, join
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Where a dataset lies and how it is reached. Small; travels to the workers."""
+
+    storage: Storage
+    root: str
+
+    @classmethod
+    def at(cls, storage: Storage, uri: str) -> Dataset:
+        """The dataset at a folder or prefix, there or not yet."""
+        return cls(storage, absolute(uri).rstrip("/"))
+
+    def path(self, *parts: str) -> str:
+        """The URI of something in the dataset."""
+        return join(self.root, *parts)
+
+    def internal(self, *parts: str) -> str:
+        """The URI of something in `_facebatch/`."""
+        return join(self.root, "_facebatch", *parts)
+
+    def facts(self) -> dict[str, Any]:
+        """What `dataset.json` holds. Raises UsageError where there is no dataset, or one of a newer format."""
+        path = self.internal("dataset.json")
+        if self.storage.stat(path) is None:
+            raise UsageError(f"{self.root} is no facebatch dataset: there is no {path}")
+        facts: dict[str, Any] = json.loads(self.storage.read(path)[0])
+        if facts["format"] > FORMAT:
+            raise UsageError(
+                f"{self.root} has format {facts['format']}, this facebatch knows {FORMAT}: upgrade facebatch"
+            )
+        return facts
+
+    def open(self, facts: dict[str, Any]) -> dict[str, Any]:
+        """Create the dataset with these facts, or check that they are its own. Returns its facts as they stand.
+
+        Raises UsageError for a folder with other content, a newer format, or another contract, naming what differs.
+        """
+        self.storage.check_writable(self.root)
+        path = self.internal("dataset.json")
+        if self.storage.stat(path) is None:
+            self._refuse_strangers()
+            self.storage.create(path, json.dumps({"format": FORMAT, **facts}, indent=1, sort_keys=True).encode())
+        found = self.facts()
+        if found["contract_id"] != facts["contract_id"]:
+            changes = "; ".join(differences(found["contract"], facts["contract"]))
+            raise UsageError(
+                f"{self.root} was made under another contract, and boxes and vectors of two contracts cannot be "
+                f"compared: {changes}. Take the old settings back, or write to a new output"
+            )
+        return found
+
+    def _refuse_strangers(self) -> None:
+        for found in self.storage.objects(self.root + "/"):
+            if not found.uri.startswith(self.internal() + "/"):
+                raise UsageError(
+                    f"{self.root} is not empty and is no facebatch dataset (it holds {found.uri}); name another output"
+                )

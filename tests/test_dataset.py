@@ -1,0 +1,48 @@
+"""A dataset: created once, and then only added to under the same contract."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from facebatch.dataset import Dataset
+from facebatch.errors import UsageError
+from facebatch.storage import Storage
+
+FACTS = {"contract": {"detector": {"score": 0.5}}, "contract_id": "c1", "detector": "d", "embedder": "e"}
+
+
+@pytest.fixture
+def dataset(place: tuple[Storage, str]) -> Dataset:
+    return Dataset.at(*place)
+
+
+def test_the_first_run_creates_it_and_the_next_one_finds_it(dataset: Dataset) -> None:
+    assert dataset.open(FACTS) == {"format": 1, **FACTS}
+    assert dataset.open({**FACTS, "detector": "renamed"}) == {"format": 1, **FACTS}
+    assert dataset.facts() == {"format": 1, **FACTS}
+
+
+def test_another_contract_is_refused_and_says_what_differs(dataset: Dataset) -> None:
+    dataset.open(FACTS)
+    with pytest.raises(UsageError, match=r"detector\.score was 0\.5 and is now 0\.6\. Take the old settings back"):
+        dataset.open({**FACTS, "contract": {"detector": {"score": 0.6}}, "contract_id": "c2"})
+
+
+def test_a_folder_with_other_content_is_refused(dataset: Dataset) -> None:
+    dataset.storage.put(dataset.path("holiday.jpg"), b"x")
+    with pytest.raises(UsageError, match=r"is not empty and is no facebatch dataset \(it holds .*holiday\.jpg\)"):
+        dataset.open(FACTS)
+    assert [o.uri for o in dataset.storage.objects(dataset.root + "/")] == [dataset.path("holiday.jpg")]
+
+
+def test_a_newer_format_is_refused(dataset: Dataset) -> None:
+    dataset.storage.put(dataset.internal("dataset.json"), json.dumps({**FACTS, "format": 99}).encode())
+    with pytest.raises(UsageError, match="has format 99, this facebatch knows 1"):
+        dataset.open(FACTS)
+
+
+def test_no_dataset_is_said_in_words(dataset: Dataset) -> None:
+    with pytest.raises(UsageError, match="is no facebatch dataset"):
+        dataset.facts()

@@ -1,0 +1,286 @@
+"""The ledger: what counts, who may write, and what is swept."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from facebatch import ledger
+from facebatch.dataset import Dataset
+from facebatch.errors import FacebatchError
+from facebatch.ledger import EpochGuard, Superseded, merged, settle, state, taken
+from facebatch.plan import Shard
+from facebatch.reasons import Reason
+from facebatch.sink import Writer
+from facebatch.sources import Kind
+from facebatch.storage import Storage, StorageError
+from tests.test_sink import FACTS, work
+
+SHARD = Shard("s1", Kind.FILES, 0, 0, 10, 100, 10)
+
+
+@pytest.fixture
+def dataset(place: tuple[Storage, str]) -> Dataset:
+    return Dataset.at(*place)
+
+
+def _run(dataset: Dataset, *indices: int, reason: Reason | None = None) -> int:
+    """A whole run that commits these rows. Returns its number."""
+    with taken(dataset) as epoch:
+        settle(dataset, epoch.number)
+        if indices:
+            Writer(dataset, epoch.guard, FACTS).write([work(i, 1, reason=reason) for i in indices])
+    return epoch.number
+
+
+def _names(dataset: Dataset, folder: str) -> set[str]:
+    return {o.uri.rpartition("/")[2] for o in dataset.storage.objects(dataset.path(folder) + "/")}
+
+
+def test_runs_are_numbered_and_see_what_earlier_ones_committed(dataset: Dataset) -> None:
+    assert _run(dataset, 0, 1, 2) == 1
+    assert _run(dataset, 3, 4) == 2
+    now = state(dataset)
+    assert now.done == {"s1": [(0, 5)]}
+    assert now.totals() == {"ok": 5, "no_face": 0, "failed": 0, "skipped": 0, "faces": 5}
+    assert now.missing(SHARD)
+    assert now.left(SHARD) == 5
+    _run(dataset, 5, 6, 7, 8, 9)
+    assert not state(dataset).missing(SHARD)
+
+
+def test_a_run_that_died_counts_with_what_it_committed(dataset: Dataset) -> None:
+    epoch = ledger._take(dataset, 0)
+    settle(dataset, epoch.number)
+    Writer(dataset, epoch.guard, FACTS).write([work(0), work(1)])
+    epoch._stop.set()  # it dies here: no end is written
+    _owned_by_a_dead_process(dataset, 1)
+    assert _run(dataset, 2) == 2
+    assert state(dataset).done == {"s1": [(0, 3)]}
+
+
+def test_a_run_that_died_before_it_settled_changes_nothing(dataset: Dataset) -> None:
+    _run(dataset, 0, 1)
+    ledger._take(dataset, 0)._stop.set()
+    _owned_by_a_dead_process(dataset, 2)
+    _run(dataset, 2)
+    assert state(dataset).done == {"s1": [(0, 3)]}
+
+
+def test_what_a_run_writes_after_it_was_taken_over_is_void_and_swept(dataset: Dataset) -> None:
+    zombie = ledger._take(dataset, 0)
+    settle(dataset, zombie.number)
+    _owned_by_a_dead_process(dataset, 1)
+    with taken(dataset) as epoch:
+        settle(dataset, epoch.number)
+        with pytest.raises(Superseded, match="run 2 has taken over"):
+            Writer(dataset, zombie.guard, FACTS).write([work(0), work(1)])
+        late = Writer(dataset, _Blind(1), FACTS).write([work(0), work(1)])[0]  # its check was just before the takeover
+        assert state(dataset).records == []
+        Writer(dataset, epoch.guard, FACTS).write([work(0), work(1), work(2)])
+        assert state(dataset).done == {"s1": [(0, 3)]}
+        assert f"{late.name}.parquet" in _names(dataset, "images")
+        assert ledger.sweep(dataset, epoch.guard, state(dataset)) == 2
+    assert late.name not in " ".join(_names(dataset, "images") | _names(dataset, "_facebatch/records"))
+    zombie._stop.set()
+
+
+def test_a_zombie_cannot_sweep_what_its_successor_wrote(dataset: Dataset) -> None:
+    zombie = ledger._take(dataset, 0)
+    before = settle(dataset, zombie.number)
+    _owned_by_a_dead_process(dataset, 1)
+    _run(dataset, 0, 1)
+    with pytest.raises(Superseded):
+        ledger.sweep(dataset, zombie.guard, before)
+    assert ledger.sweep(dataset, _Blind(1), before) == 0
+    assert state(dataset).done == {"s1": [(0, 2)]}
+    assert len(_names(dataset, "images")) == 1
+    zombie._stop.set()
+
+
+def test_files_of_a_commit_without_record_are_swept(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    _run(dataset, 0)
+    with taken(dataset) as epoch:
+        settle(dataset, epoch.number)
+        monkeypatch.setattr(
+            "facebatch.sink.write_record", lambda *_: (_ for _ in ()).throw(StorageError("killed here"))
+        )
+        with pytest.raises(StorageError):
+            Writer(dataset, epoch.guard, FACTS).write([work(1), work(2)])
+        monkeypatch.undo()
+    assert len(_names(dataset, "images")) == 2
+    _run(dataset)
+    assert len(_names(dataset, "images")) == len(_names(dataset, "faces")) == 1
+    assert state(dataset).done == {"s1": [(0, 1)]}
+
+
+def test_only_names_of_ours_are_swept(dataset: Dataset) -> None:
+    _run(dataset, 0)
+    for name in ("images/notes.parquet", "faces/mine.csv", "images/00001-xyz.parquet", "_facebatch/records/README"):
+        dataset.storage.put(dataset.path(*name.split("/")), b"x")
+    dataset.storage.put(dataset.path("images", f".00001-{'a' * 16}.parquet.{'b' * 32}.tmp"), b"half")
+    _run(dataset)
+    assert {"notes.parquet", "00001-xyz.parquet"} <= _names(dataset, "images")
+    assert "mine.csv" in _names(dataset, "faces")
+    assert not any(name.endswith(".tmp") for name in _names(dataset, "images"))
+
+
+def test_of_two_records_for_the_same_rows_one_counts(dataset: Dataset) -> None:
+    with taken(dataset) as epoch:
+        settle(dataset, epoch.number)
+        writer = Writer(dataset, epoch.guard, FACTS)
+        writer.write([work(0, 1), work(1, 1)])
+        writer.write([work(1, 1), work(2, 1)])
+        now = state(dataset)
+        assert len(now.records) == 1
+        assert now.totals()["faces"] == 2
+        assert ledger.sweep(dataset, epoch.guard, now) == 2
+    assert state(dataset).records == now.records
+
+
+def test_rows_to_be_tried_again_hold_their_place_until_they_succeed(dataset: Dataset) -> None:
+    _run(dataset, 0, 1)
+    _run(dataset, 2, 3, reason=Reason.ACCESS_DENIED)
+    now = state(dataset)
+    assert now.done == {"s1": [(0, 2)]}
+    assert now.totals()["failed"] == 2, "each input has a row, also now"
+    _run(dataset, 3, reason=Reason.STORAGE_ERROR)
+    now = state(dataset)
+    assert now.done == {"s1": [(0, 2)]}
+    assert now.totals() == {"ok": 2, "no_face": 0, "failed": 1, "skipped": 0, "failed/STORAGE_ERROR": 1, "faces": 2}
+    _run(dataset, 2, 3)
+    assert state(dataset).totals() == {"ok": 4, "no_face": 0, "failed": 0, "skipped": 0, "faces": 4}
+    _run(dataset)
+    assert len(_names(dataset, "images")) == 2
+
+
+def test_a_container_is_counted_once_it_was_read_to_its_end(dataset: Dataset) -> None:
+    tar = Shard("t1", Kind.TAR, 0, 0, 1, 100, None)
+    _run(dataset, 0)
+    assert state(dataset).count(tar) is None
+    assert state(dataset).missing(tar)
+    ledger.write_end(dataset, 1, "t1", 7, [])
+    assert state(dataset).count(tar) == 7
+    ledger.write_end(dataset, 2, "t1", 9, [(3, 5)])
+    assert state(dataset).count(tar) == 7, "two of nine can never be read any more"
+    assert state(dataset).ends == {"t1": (9, [(3, 5)])}
+
+
+def test_a_second_run_is_refused_while_the_first_is_alive(dataset: Dataset) -> None:
+    with (
+        taken(dataset),
+        pytest.raises(FacebatchError, match=rf"process {os.getpid()} on .*is still running; wait"),
+        taken(dataset),
+    ):
+        pass
+    with taken(dataset) as epoch:
+        assert epoch.number == 2
+
+
+def test_a_dead_owner_on_this_host_is_recognised_at_once(dataset: Dataset) -> None:
+    ledger._take(dataset, 0)._stop.set()
+    _owned_by_a_dead_process(dataset, 1)
+    started = time.monotonic()
+    with taken(dataset, wait=30) as epoch:
+        assert epoch.number == 2
+    assert time.monotonic() - started < 10
+
+
+def test_a_process_number_that_was_given_again_is_not_the_owner(dataset: Dataset) -> None:
+    ledger._take(dataset, 0)._stop.set()
+    _claim(dataset, 1, started=1.0)
+    with taken(dataset, wait=30) as epoch:
+        assert epoch.number == 2
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_an_owner_on_another_host_is_known_by_its_heartbeat(dataset: Dataset, alive: bool) -> None:
+    ledger._take(dataset, 0)._stop.set()
+    _claim(dataset, 1, host="elsewhere")
+    beat = threading.Timer(0.2, dataset.storage.put, [ledger._epoch(dataset, 1, "alive"), b"beat 99"])
+    if alive:
+        beat.start()
+        with pytest.raises(FacebatchError, match="on elsewhere\\) is still running"), taken(dataset, wait=1.5):
+            pass
+    else:
+        with taken(dataset, wait=0.5) as epoch:
+            assert epoch.number == 2
+
+
+def test_of_two_that_start_at_once_one_runs(dataset: Dataset) -> None:
+    got: list[object] = []
+
+    def start() -> None:
+        try:
+            got.append(ledger._take(dataset, 0).number)
+        except FacebatchError as error:
+            got.append(str(error))
+
+    threads = [threading.Thread(target=start) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [g for g in got if isinstance(g, int)] == [1]
+    assert all("is still running" in str(g) for g in got if g != 1)
+
+
+def test_a_heartbeat_that_cannot_be_written_stops_the_run(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "EXPIRY", 0.2)
+    monkeypatch.setattr(ledger, "BEAT", 0.05)
+    real = Storage.put
+
+    def failing(storage: Storage, uri: str, data: bytes) -> None:
+        if uri.endswith(".alive"):
+            raise StorageError("503")
+        real(storage, uri, data)
+
+    monkeypatch.setattr(Storage, "put", failing)
+    with taken(dataset) as epoch:
+        with pytest.raises(KeyboardInterrupt):
+            time.sleep(5)
+        assert epoch.lost is not None
+        assert "heartbeat could not be written" in epoch.lost
+
+
+def test_the_heart_beats(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "BEAT", 0.02)
+    with taken(dataset):
+        first = ledger._heartbeat(dataset, 1)
+        time.sleep(0.5)
+        assert ledger._heartbeat(dataset, 1) != first
+
+
+def test_ranges_are_joined_where_they_touch() -> None:
+    assert merged([(5, 7), (0, 2), (2, 3), (6, 9)]) == [(0, 3), (5, 9)]
+    assert merged([]) == []
+
+
+class _Blind(EpochGuard):
+    """A guard that looked before the takeover, and not since."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def check(self) -> None:
+        pass
+
+
+def _claim(dataset: Dataset, epoch: int, **changes: object) -> None:
+    path = ledger._epoch(dataset, epoch, "json")
+    claim = json.loads(dataset.storage.read(path)[0])
+    dataset.storage.put(path, json.dumps({**claim, **changes}).encode())
+
+
+def _owned_by_a_dead_process(dataset: Dataset, epoch: int) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    _claim(dataset, epoch, pid=child.pid)
