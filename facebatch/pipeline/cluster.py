@@ -1,0 +1,89 @@
+"""Ray itself: connecting to a cluster or starting one on this machine, without its noise on the user's screen."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+
+from facebatch.errors import UsageError
+from facebatch.pipeline.pools import Machine
+
+# Read by Ray when it is imported or started. What a user has set stays.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # the job of a photo archive does not phone home
+os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+
+import ray
+from ray.util.annotations import RayDeprecationWarning
+
+LOGS = os.path.join(tempfile.gettempdir(), "ray", "session_latest", "logs")
+"""Where Ray and its workers write their logs on each machine."""
+_STORE_SHARE = 0.2
+"""Of this machine's free memory for Ray's object store, where blocks wait between stages; at most 4 GiB."""
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[Machine]:
+    """A Ray to run on, while the block lasts: the one this process is connected to already, else the cluster at
+    `address` or RAY_ADDRESS, else one of our own on this machine.
+
+    Raises UsageError when the cluster cannot be reached.
+    """
+    with _silence():
+        ours = not ray.is_initialized()
+        if ours:
+            _connect(address or os.environ.get("RAY_ADDRESS"))
+        try:
+            found = ray.cluster_resources()  # type: ignore[no-untyped-call]
+            yield Machine(found.get("CPU", 0.0), found.get("GPU", 0.0), found.get("memory", 0.0))
+        finally:
+            if ours:
+                ray.shutdown()
+
+
+def _connect(address: str | None) -> None:
+    try:
+        if address:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+            return
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.CRITICAL,
+            object_store_memory=min(int(psutil.virtual_memory().available * _STORE_SHARE), 4 << 30),
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise UsageError(f"Ray cannot be reached at {address or 'this machine'}: {error}") from error
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Ray's words go to its logs; what matters is said in ours.
+
+    Whatever its log level is, its native part writes to descriptor 2 and a thread of its prints to stdout, so both
+    descriptors lead elsewhere meanwhile. A console that shall be seen holds a duplicate (`facebatch.cli`).
+    """
+    warnings.filterwarnings("ignore", category=RayDeprecationWarning)
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    seen = os.dup(1), os.dup(2)
+    with tempfile.TemporaryFile() as elsewhere:
+        os.dup2(elsewhere.fileno(), 1)
+        os.dup2(elsewhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for target, original in zip((1, 2), seen, strict=True):
+                os.dup2(original, target)
+                os.close(original)

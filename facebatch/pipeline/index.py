@@ -1,0 +1,176 @@
+"""`facebatch index`: from inputs to a dataset that holds each of their images exactly once. Its steps on one page."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import ray
+import ray.exceptions
+from rich.console import Console
+
+from facebatch import ledger, packs, plan, sources
+from facebatch.config import Config
+from facebatch.contract import contract, contract_id
+from facebatch.dataset import Dataset
+from facebatch.errors import FacebatchError, Unreconciled
+from facebatch.ledger import Epoch, State
+from facebatch.packs import Model
+from facebatch.pipeline import job as jobs
+from facebatch.pipeline.cluster import LOGS, connected
+from facebatch.pipeline.datasource import Reader, ShardSource
+from facebatch.pipeline.meter import Meter
+from facebatch.pipeline.pools import Work, lay_out
+from facebatch.plan import Shard
+from facebatch.progress import Progress, Target
+from facebatch.session import CPU, Session, providers
+from facebatch.sink import Writer
+from facebatch.storage import Storage
+from facebatch.summary import Summary, report
+
+_BYTES_A_PHOTO = 300_000
+"""To guess how many images a container holds before it has been read."""
+
+
+def index(config: Config, console: Console) -> Summary:
+    """Index every image that the inputs name and the dataset does not hold yet. Remarks go to the console.
+
+    Raises UsageError before anything is written, FacebatchError when the run cannot go on (the same command resumes
+    it), Unreconciled when the sums do not add up.
+    """
+    started = time.monotonic()
+    dataset = Dataset.at(Storage(config.storage), config.output)
+    sources.check(dataset.storage, config.inputs)
+    detector, embedder = _models(config, console)
+    facts = dataset.open(_facts(config, detector, embedder))
+    with ledger.taken(dataset) as epoch:
+        state = ledger.settle(dataset, epoch.number)
+        shards = _planned(dataset, config, console)
+        todo = [shard for shard in shards if state.missing(shard)]
+        _announce(console, shards, todo, state)
+        writer = Writer(dataset, epoch.guard, facts)
+        cost = _compute(config, console, epoch, writer, detector, embedder, todo, state) if todo else (0.0, 0)
+        state = ledger.state(dataset)
+        if not state.records:
+            writer.write_empty()
+            state = ledger.state(dataset)
+        ledger.sweep(dataset, epoch.guard, state)
+        new = sum(record.images.rows for record in state.records if record.epoch == epoch.number)
+        planned = sum(state.count(shard) or 0 for shard in shards)
+        summary = Summary(state.totals(), planned, new, cost[0], time.monotonic() - started, cost[1], dataset.root)
+        dataset.storage.put(dataset.internal("runs", f"{epoch.number:05d}.json"), report(config, summary))
+    _reconcile(dataset, shards, state)
+    return summary
+
+
+def say(console: Console, text: str) -> None:
+    """One plain line, whatever is in it."""
+    console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+def _models(config: Config, console: Console) -> tuple[Model, Model]:
+    detector = packs.load(config.detect.pack, "detector", config.detect.weights)
+    embedder = packs.load(config.embed.pack, "embedder", config.embed.weights)
+    for model in (detector, embedder):
+        Session(model, CPU).prove_batch()  # a wrong file is refused here, not by a worker an hour later
+        say(console, f"{model.pack.kind} {model.pack.name} from {model.path}, licence: {model.pack.licence.name}")
+    return detector, embedder
+
+
+def _facts(config: Config, detector: Model, embedder: Model) -> dict[str, Any]:
+    terms = contract(config, detector.pack, embedder.pack)
+    licences = {m.pack.name: {"licence": m.pack.licence.name, "url": m.pack.licence.url} for m in (detector, embedder)}
+    return {
+        "contract": terms,
+        "contract_id": contract_id(terms),
+        "detector": detector.pack.name,
+        "embedder": embedder.pack.name,
+        "licences": licences,
+    }
+
+
+def _planned(dataset: Dataset, config: Config, console: Console) -> list[Shard]:
+    """All shards of the dataset, those of this run's new objects included, which are frozen first."""
+    shards, versions = plan.load(dataset)
+    listing = plan.compare(sources.expand(dataset.storage, config.inputs, dataset.root), versions)
+    if listing.changed:
+        few = ", ".join(listing.changed[:3]) + (" ..." if len(listing.changed) > 3 else "")
+        say(console, f"{len(listing.changed)} objects changed since they were planned; their rows stay as is: {few}")
+    if listing.fresh:
+        plan.freeze(dataset, plan.count(dataset), listing.fresh, config.shards)
+        shards, _ = plan.load(dataset)
+    return shards
+
+
+def _announce(console: Console, shards: list[Shard], todo: list[Shard], state: State) -> None:
+    finished = sum(record.images.rows for record in state.records if not record.retryable)
+    if not todo:
+        say(console, f"nothing to do: all {finished} images are indexed already")
+        return
+    already = f"; {finished} images are indexed already" if finished else ""
+    size = sum(shard.bytes for shard in todo) / 1e6
+    say(console, f"{len(todo)} of {len(shards)} shards to do, {size:.1f} MB{already}")
+
+
+def _compute(
+    config: Config,
+    console: Console,
+    epoch: Epoch,
+    writer: Writer,
+    detector: Model,
+    embedder: Model,
+    todo: list[Shard],
+    state: State,
+) -> tuple[float, int]:
+    """Run the job over the shards. Returns the seconds it took and the most bytes of memory it used."""
+    size = sum(shard.bytes for shard in todo)
+    counts = [state.left(shard) for shard in todo]
+    known = None if None in counts else sum(count or 0 for count in counts)
+    images = sum(shard.bytes // _BYTES_A_PHOTO + 1 if n is None else n for n, shard in zip(counts, todo, strict=True))
+    with connected(config.run.address) as machine:
+        layout = lay_out(machine, config.run, Work(images, size), providers())
+        for reason in layout.why:
+            say(console, reason)
+        reader = Reader(writer.dataset, epoch.guard, config.decode.max_bytes, layout.block_bytes)
+        source = ShardSource(reader, [(shard, state.done.get(shard.shard_id, [])) for shard in todo])
+        meter = Meter.remote()  # type: ignore[attr-defined]
+        job = jobs.Job(config, detector.pack, ray.put(detector), ray.put(embedder), meter)
+        started = time.monotonic()
+        try:
+            with Progress(console, Target(known, size), lambda: ray.get(meter.read.remote())) as progress:
+                jobs.run(job, source, layout, writer)
+        except ray.exceptions.RayError as error:
+            raise _translated(error) from error
+        except KeyboardInterrupt:
+            if epoch.lost:
+                raise FacebatchError(f"{epoch.lost}; run the same command again") from None
+            raise
+        return time.monotonic() - started, progress.peak_bytes
+
+
+def _translated(error: ray.exceptions.RayError) -> FacebatchError:
+    """What a worker raised, in our words where it is an error of ours."""
+    cause = getattr(error, "cause", None) or error
+    words = str(cause).strip().splitlines() or [type(cause).__name__]
+    if isinstance(cause, FacebatchError):
+        return type(cause)(words[0])  # the lines behind it are Ray's advice
+    return FacebatchError(
+        f"a worker failed: {type(cause).__name__}: {words[0]}. What was committed stays, and the same command goes on "
+        f"from there. The workers' logs are in {LOGS}"
+    )
+
+
+def _reconcile(dataset: Dataset, shards: list[Shard], state: State) -> None:
+    """The sum law. Raises FacebatchError for what a further run can mend, Unreconciled for what it cannot."""
+    retry = {key: n for r in state.records if r.retryable for key, n in r.counts.items() if "/" in key}
+    if retry:
+        reasons = ", ".join(f"{key.rpartition('/')[2]} {n}" for key, n in sorted(retry.items()))
+        raise FacebatchError(
+            f"{sum(retry.values())} images failed for reasons outside them ({reasons}); the column `detail` says "
+            f"which. Mend what is wrong and run the same command again: only these are tried again"
+        )
+    if short := [shard for shard in shards if state.missing(shard)]:
+        raise Unreconciled(
+            f"{len(short)} of {len(shards)} shards do not have the rows they should have, the first is "
+            f"{short[0].shard_id}; run `facebatch verify {dataset.root}`"
+        )

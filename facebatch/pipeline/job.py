@@ -1,0 +1,137 @@
+"""The job: shards are read, pass through the stages, and are committed. This page is the whole wiring.
+
+fused:  read tasks -> index actors -> write tasks
+split:  read tasks -> decode tasks -> detect actors -> chip tasks -> embed actors -> write tasks
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import ray
+import ray.data
+
+from facebatch.config import Config
+from facebatch.packs import Model, Pack
+from facebatch.pipeline.datasink import CommitSink
+from facebatch.pipeline.datasource import ShardSource
+from facebatch.pipeline.meter import counted
+from facebatch.pipeline.pools import TASK_CPUS, Layout, Pool
+from facebatch.sink import Writer
+from facebatch.stages import ChipStage, DecodeStage, DetectStage, EmbedStage, FusedStage, Place, Stage
+from facebatch.work import from_table, to_table
+
+_ACTOR_RESTARTS = 4
+"""Ray's default is without end: one image that crashes the decoder would then restart its actor for ever."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that the stages need, small enough to be sent to each of them: models go as object references."""
+
+    config: Config
+    detector_pack: Pack
+    detector: Any
+    embedder: Any
+    meter: Any
+
+
+def run(job: Job, source: ShardSource, layout: Layout, writer: Writer) -> None:
+    """Index all shards of the source. Returns when every row is committed; raises what a worker raised."""
+    _configure(layout)
+    rows = ray.data.read_datasource(source, override_num_blocks=len(source), num_cpus=TASK_CPUS)
+    if layout.name == "fused":
+        rows = _actors(rows, job, layout.pools[0], fused, last=True)
+    else:
+        detect, embed = layout.pools
+        rows = _tasks(rows, job, decode)
+        rows = _actors(rows, job, detect, detecting)
+        rows = _tasks(rows, job, chip)
+        rows = _actors(rows, job, embed, embedding, last=True)
+    rows.write_datasink(CommitSink(writer, layout.commit_images), ray_remote_args={"num_cpus": TASK_CPUS})
+
+
+def fused(job: Job, place: Place) -> Stage:
+    return FusedStage(job.config, _model(job.detector), _model(job.embedder), place)
+
+
+def decode(job: Job, place: Place) -> Stage:
+    return DecodeStage(job.config, job.detector_pack, place)
+
+
+def detecting(job: Job, place: Place) -> Stage:
+    return DetectStage(job.config, _model(job.detector), place)
+
+
+def chip(job: Job, place: Place) -> Stage:
+    return ChipStage(job.config, place)
+
+
+def embedding(job: Job, place: Place) -> Stage:
+    return EmbedStage(job.config, _model(job.embedder), place)
+
+
+class StageActor:
+    """A stage inside a Ray actor: built once from its recipe, then called with tables."""
+
+    def __init__(self, job: Job, recipe: Callable[[Job, Place], Stage], place: Place, last: bool) -> None:
+        self._stage = recipe(job, place)
+        self._meter = job.meter if last else None
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        works = self._stage(from_table(table))
+        if self._meter is not None:
+            self._meter.add.remote(counted(works))
+        return to_table(works)
+
+
+def _actors(rows: Any, job: Job, pool: Pool, recipe: Callable[[Job, Place], Stage], last: bool = False) -> Any:
+    return rows.map_batches(
+        StageActor,
+        fn_constructor_args=(job, recipe, pool.place, last),
+        batch_size=job.config.run.batch,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(size=pool.actors, max_tasks_in_flight_per_actor=2),
+        num_cpus=pool.cpus,
+        num_gpus=pool.gpus,
+        udf_modifying_row_count=False,
+        **_remote_args(max_restarts=_ACTOR_RESTARTS, max_task_retries=_ACTOR_RESTARTS),
+    )
+
+
+def _tasks(rows: Any, job: Job, recipe: Callable[[Job, Place], Stage]) -> Any:
+    def work(table: pa.Table) -> pa.Table:
+        return to_table(recipe(job, Place())(from_table(table)))
+
+    work.__name__ = recipe.__name__
+    return rows.map_batches(
+        work,
+        batch_size=job.config.run.batch,
+        batch_format="pyarrow",
+        num_cpus=TASK_CPUS,
+        udf_modifying_row_count=False,
+    )
+
+
+def _remote_args(**args: Any) -> dict[str, Any]:
+    """The one place for arguments that Ray Data takes only in the way that goes away in Ray 2.64."""
+    return args
+
+
+def _model(reference: Any) -> Model:
+    model: Model = ray.get(reference)
+    return model
+
+
+def _configure(layout: Layout) -> None:
+    context = ray.data.DataContext.get_current()
+    context.target_max_block_size = layout.block_bytes
+    context.max_errored_blocks = 0  # an errored block is lost images: never tolerated
+    context.execution_options.preserve_order = False
+    context.enable_progress_bars = False
+    context.enable_operator_progress_bars = False
+    context.print_on_execution_start = False
+    context.wait_for_min_actors_s = 300  # a pool that cannot start fails the job, and does not crawl

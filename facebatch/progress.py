@@ -1,0 +1,103 @@
+"""What the user sees while a run works: a live line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+
+import psutil
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+PLAIN_EVERY = 10.0
+"""Seconds between lines where there is no terminal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What there is to do, for percentages and the estimate of what is left. images: None where it is not known."""
+
+    images: int | None
+    bytes: int
+
+
+class Progress:
+    """Shows counters while the block runs, and samples the memory of all processes of the run.
+
+    read: gives the counters `images`, `faces`, `failed`, `skipped`, `bytes` at this moment.
+    """
+
+    def __init__(self, console: Console, target: Target, read: Callable[[], dict[str, int]]) -> None:
+        self._console, self._target, self._read = console, target, read
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
+        self._started = time.monotonic()
+        self.peak_bytes = 0
+        """The most memory that this process and its descendants used together, shared pages counted once."""
+
+    def __enter__(self) -> Progress:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        if self._console.is_terminal:
+            with Live(console=self._console, refresh_per_second=4, transient=True) as live:
+                while not self._stop.wait(0.5):
+                    self._sample()
+                    live.update(Text(self.line()))
+            return
+        last = time.monotonic()
+        while not self._stop.wait(0.5):
+            self._sample()
+            if time.monotonic() - last >= PLAIN_EVERY:
+                last = time.monotonic()
+                self._console.print(self.line(), soft_wrap=True, highlight=False)
+
+    def line(self) -> str:
+        """The state of the run in one line."""
+        counts = self._read()
+        seconds = time.monotonic() - self._started
+        images, done_bytes = counts.get("images", 0), counts.get("bytes", 0)
+        of = f"/{self._target.images}" if self._target.images is not None else ""
+        left = "?"
+        if images and self._target.images is not None:
+            left = clock(seconds * max(self._target.images - images, 0) / images)
+        elif done_bytes:
+            left = clock(seconds * max(self._target.bytes - done_bytes, 0) / done_bytes)
+        return (
+            f"{images}{of} images, {counts.get('faces', 0)} faces, {counts.get('failed', 0)} failed, "
+            f"{counts.get('skipped', 0)} skipped, {images / max(seconds, 1e-9):.1f} images/s, {left} left"
+        )
+
+    def _sample(self) -> None:
+        self.peak_bytes = max(self.peak_bytes, memory_of_family())
+
+
+def memory_of_family() -> int:
+    """Proportional set size of this process and all its descendants, bytes; resident size where that is not known."""
+    me = psutil.Process()
+    total = 0
+    for process in [me, *me.children(recursive=True)]:
+        try:
+            full = process.memory_full_info()
+            total += getattr(full, "pss", full.rss)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue  # it ended between the listing and the question
+    return total
+
+
+def clock(seconds: float) -> str:
+    """0:07, 12:31, 3:02:11."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

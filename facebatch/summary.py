@@ -1,0 +1,95 @@
+"""How a run ended: the closing table for people, and the run's record for machines."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+
+from rich.console import Console
+from rich.table import Table
+
+import facebatch
+from facebatch.config import Config, as_dict
+from facebatch.progress import clock
+from facebatch.reasons import Status
+
+_PROVENANCE = (
+    "ray",
+    "onnxruntime-gpu",
+    "onnxruntime",
+    "numpy",
+    "pyarrow",
+    "pillow",
+    "simplejpeg",
+    "opencv-python-headless",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The numbers of a run and of the dataset after it.
+
+    totals: rows by status and by status/reason in the whole dataset, and `faces`. new_images: written by this run, in
+    `seconds` from the first read to the last commit. whole_seconds: with everything around that.
+    """
+
+    totals: dict[str, int]
+    planned: int
+    new_images: int
+    seconds: float
+    whole_seconds: float
+    peak_bytes: int
+    output: str
+
+
+def show(console: Console, summary: Summary) -> None:
+    """The closing table."""
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for row in rows(summary):
+        table.add_row(*row)
+    console.print(table)
+
+
+def rows(summary: Summary) -> Iterator[tuple[str, str, str]]:
+    """The closing table's rows: what, how many, remark."""
+    totals = summary.totals
+    yield "images", str(sum(totals.get(status, 0) for status in Status)), f"of {summary.planned} planned"
+    for status in Status:
+        prefix = f"{status}/"
+        reasons = {key.removeprefix(prefix): n for key, n in totals.items() if key.startswith(prefix)}
+        most_first = sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0]))
+        yield f"  {status}", str(totals.get(status, 0)), ", ".join(f"{reason} {n}" for reason, n in most_first)
+    yield "faces", str(totals.get("faces", 0)), ""
+    if summary.new_images:
+        rate = summary.new_images / max(summary.seconds, 1e-9)
+        yield "rate", f"{rate:.1f}", f"images/s: {summary.new_images} in {clock(summary.seconds)}"
+        yield "memory", f"{summary.peak_bytes / 2**30:.2f}", "GiB at most, all processes on this machine together"
+    yield "time", clock(summary.whole_seconds), "in all" if summary.new_images else "in all, nothing new"
+    yield "tables", "", f"{summary.output}/images/*.parquet  {summary.output}/faces/*.parquet"
+
+
+def report(config: Config, summary: Summary) -> bytes:
+    """The record of a run as JSON: how it was configured, with which versions, and what it cost.
+
+    How storage is reached is left out, so that no credential can end up in a dataset.
+    """
+    settings = as_dict(config)
+    del settings["storage"]
+    installed = {package.metadata["Name"].lower(): package.version for package in metadata.distributions()}
+    return json.dumps(
+        {
+            "facebatch": facebatch.__version__,
+            "python": platform.python_version(),
+            "versions": {name: installed[name] for name in _PROVENANCE if name in installed},
+            "config": settings,
+            "images": summary.new_images,
+            "seconds": round(summary.seconds, 3),
+            "peak_bytes": summary.peak_bytes,
+            "totals": summary.totals,
+        },
+        indent=1,
+        sort_keys=True,
+    ).encode()

@@ -1,0 +1,77 @@
+"""Read tasks, run as plain functions: no Ray is started here."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import tarfile
+from pathlib import Path
+
+import pytest
+from ray import cloudpickle
+
+from facebatch import config, ledger, plan
+from facebatch.dataset import Dataset
+from facebatch.pipeline.datasource import Reader, ShardSource
+from facebatch.schema import WORK
+from facebatch.sources import expand
+from facebatch.storage import Storage
+from facebatch.work import Work, from_table
+from tests.test_ledger import _Blind
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Dataset:
+    """A hundred loose files and a tar of ten, planned."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for i in range(100):
+        (photos / f"{i:03d}.jpg").write_bytes(b"x" * 1000)
+    with tarfile.open(photos / "a.tar", "w") as tar:
+        for i in range(10):
+            info = tarfile.TarInfo(f"{i}.jpg")
+            info.size = 5
+            tar.addfile(info, io.BytesIO(b"hello"))
+    made = Dataset.at(Storage(), str(tmp_path / "out"))
+    sources = list(expand(made.storage, [str(photos)], made.root))
+    plan.freeze(made, 0, sources, config.Shards(files=30))
+    return made
+
+
+def _reader(dataset: Dataset) -> Reader:
+    return Reader(dataset, _Blind(1), max_bytes=10_000, block_bytes=20_000)
+
+
+def _read(source: ShardSource) -> list[Work]:
+    works = []
+    for task in source.get_read_tasks(1):
+        for table in pickle.loads(cloudpickle.dumps(task))():  # type: ignore[no-untyped-call]  # as it arrives in a worker
+            assert table.schema.equals(WORK)
+            assert table.nbytes < 40_000
+            works += from_table(table)
+    return works
+
+
+def test_every_planned_image_is_read_once(dataset: Dataset) -> None:
+    shards, _ = plan.load(dataset)
+    source = ShardSource(_reader(dataset), [(shard, []) for shard in shards])
+    assert len(source) == len(shards) == 5
+    works = _read(source)
+    assert len({(w.uri, w.member) for w in works}) == len(works) == 110
+    assert source.estimate_inmemory_data_size() == sum(s.bytes for s in shards)
+    assert ledger.state(dataset).count(next(s for s in shards if s.count is None)) == 10
+
+
+def test_what_is_done_is_not_read_again(dataset: Dataset) -> None:
+    shards, _ = plan.load(dataset)
+    whole = _read(ShardSource(_reader(dataset), [(shard, []) for shard in shards]))
+    rest = _read(ShardSource(_reader(dataset), [(shard, [(0, 5), (7, 1000)]) for shard in shards]))
+    assert [(w.shard_id, w.index) for w in rest] == [(w.shard_id, w.index) for w in whole if w.index in (5, 6)]
+
+
+def test_many_shards_share_a_task(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("facebatch.pipeline.datasource._MOST_TASKS", 2)
+    shards, _ = plan.load(dataset)
+    source = ShardSource(_reader(dataset), [(shard, []) for shard in shards])
+    assert len(source) == 2
+    assert len(_read(source)) == 110

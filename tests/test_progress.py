@@ -1,0 +1,63 @@
+"""What the user sees while a run works."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import time
+
+import pytest
+from rich.console import Console
+
+from facebatch import progress
+from facebatch.progress import Progress, Target, clock, memory_of_family
+
+COUNTS = {"images": 50, "faces": 7, "failed": 2, "skipped": 1, "bytes": 500}
+
+
+def test_without_a_terminal_there_are_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "PLAIN_EVERY", 0.1)
+    seen = io.StringIO()
+    with Progress(Console(file=seen), Target(100, 1000), lambda: COUNTS):
+        time.sleep(1.3)
+    lines = seen.getvalue().splitlines()
+    assert len(lines) >= 2
+    assert lines[0].startswith("50/100 images, 7 faces, 2 failed, 1 skipped, ")
+    assert "images/s" in lines[0]
+    assert "\x1b" not in seen.getvalue()
+
+
+def test_on_a_terminal_one_line_is_drawn_over() -> None:
+    seen = io.StringIO()
+    with Progress(Console(file=seen, force_terminal=True, width=120), Target(100, 1000), lambda: COUNTS):
+        time.sleep(1.3)
+    assert "50/100 images" in seen.getvalue()
+    assert "\x1b[" in seen.getvalue()
+
+
+def test_what_is_left_is_told_by_images_else_by_bytes_else_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    for target, counts, left in (
+        (Target(100, 1000), COUNTS, "0:10 left"),
+        (Target(None, 2000), COUNTS, "0:30 left"),
+        (Target(None, 2000), {}, "? left"),
+    ):
+        shown = Progress(Console(file=io.StringIO()), target, lambda counts=counts: counts)  # type: ignore[misc]
+        shown._started = time.monotonic() - 10
+        assert shown.line().endswith(left)
+
+
+def test_memory_is_that_of_all_processes_together() -> None:
+    before = memory_of_family()
+    program = "x = bytearray(200_000_000); print(flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout
+        child.stdout.readline()
+        during = memory_of_family()
+        child.kill()
+    assert 190e6 < during - before < 300e6
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (7.4, "0:07"), (751, "12:31"), (10931, "3:02:11")])
+def test_clock(seconds: float, text: str) -> None:
+    assert clock(seconds) == text

@@ -1,0 +1,66 @@
+"""How a run ended, for people and for machines."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+
+from rich.console import Console
+
+from facebatch import config
+from facebatch.summary import Summary, report, show
+
+SUMMARY = Summary(
+    totals={
+        "ok": 5,
+        "no_face": 2,
+        "failed": 4,
+        "skipped": 0,
+        "failed/CORRUPT": 1,
+        "failed/TRUNCATED": 3,
+        "faces": 9,
+    },
+    planned=11,
+    new_images=11,
+    seconds=2.0,
+    whole_seconds=8.0,
+    peak_bytes=3 << 29,
+    output="/out",
+)
+
+
+def _shown(summary: Summary) -> list[list[str]]:
+    file = io.StringIO()
+    show(Console(file=file, width=120), summary)
+    return [line.split() for line in file.getvalue().splitlines()]
+
+
+def test_the_table_accounts_for_every_image() -> None:
+    lines = _shown(SUMMARY)
+    assert lines[:6] == [
+        ["images", "11", "of", "11", "planned"],
+        ["ok", "5"],
+        ["no_face", "2"],
+        ["failed", "4", "TRUNCATED", "3,", "CORRUPT", "1"],
+        ["skipped", "0"],
+        ["faces", "9"],
+    ]
+    assert lines[6][:3] == ["rate", "5.5", "images/s:"]
+    assert lines[7][:2] == ["memory", "1.50"]
+    assert lines[-1] == ["tables", "/out/images/*.parquet", "/out/faces/*.parquet"]
+
+
+def test_a_run_without_work_says_so_and_claims_no_speed() -> None:
+    lines = _shown(replace(SUMMARY, new_images=0))
+    assert ["time", "0:08", "in", "all,", "nothing", "new"] in lines
+    assert not any(line[0] in ("rate", "memory") for line in lines)
+
+
+def test_the_record_tells_how_it_was_done_but_not_how_storage_is_reached() -> None:
+    settings = config.load(None, ["storage.endpoint=http://secret:9000", "run.layout=split"], output="/out")
+    content = json.loads(report(settings, SUMMARY))
+    assert content["config"]["run"]["layout"] == "split"
+    assert content["versions"]["ray"]
+    assert content["totals"] == SUMMARY.totals
+    assert "secret" not in json.dumps(content)
