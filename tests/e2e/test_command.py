@@ -1,0 +1,237 @@
+"""The command line as a user runs it: the real archive, readers without facebatch, kills at any moment."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+
+from facebatch.schema import FACES, IMAGES
+from tests.e2e.conftest import assert_same_faces, command, table, vectors
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def indexed(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    output = tmp_path_factory.mktemp("archive") / "out"
+    return output, command("index", "--input", str(archive), "--output", str(output))
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory, astronaut: bytes, hopper: bytes) -> Path:
+    """A dataset of two faces."""
+    folder = tmp_path_factory.mktemp("small")
+    (folder / "photos").mkdir()
+    (folder / "photos" / "a.png").write_bytes(astronaut)
+    (folder / "photos" / "b.jpg").write_bytes(hopper)
+    (folder / "photos" / "c.jpg").write_bytes(hopper + b"\0")
+    done = command("index", "--input", str(folder / "photos"), "--output", str(folder / "out"))
+    assert done.returncode == 0, done.stderr
+    return folder / "out"
+
+
+def test_the_archive_is_indexed_without_noise(
+    archive: Path, indexed: tuple[Path, subprocess.CompletedProcess[str]]
+) -> None:
+    output, done = indexed
+    assert done.returncode == 0, done.stderr
+    files = sorted(str(p.absolute()) for p in archive.rglob("*") if p.is_file())
+    assert sorted(table(output, "images")["uri"].to_pylist()) == [os.path.abspath(f) for f in files]
+    for stream in (done.stdout, done.stderr):
+        assert "Traceback" not in stream
+        assert "ray" not in re.sub(r"Ray sees|gray", "", stream).lower(), stream
+    assert re.search(r"rate +\d+\.\d +images/s", done.stdout)
+    assert re.search(r"memory +\d+\.\d\d +GiB", done.stdout)
+
+
+def test_the_archives_statuses_agree_with_pillow_but_for_formats_not_read_yet(
+    indexed: tuple[Path, subprocess.CompletedProcess[str]], archive: Path, manifest: list[dict[str, str]]
+) -> None:
+    rows = {row["uri"]: row for row in table(indexed[0], "images").to_pylist()}
+    judged = [row for row in manifest if row["pillow13"]]
+    rules: Counter[str] = Counter()
+    for row in judged:
+        ours = rows[os.path.abspath(archive / row["path"])]
+        if (row["pillow13"] == "ok") != (ours["status"] in ("ok", "no_face")):
+            rules[f"{ours['reason']}: {ours['format'] or ours['detail'].split()[0]}"] += 1
+    assert dict(rules) == {
+        "UNSUPPORTED_FORMAT: AVIF": 4,
+        "UNSUPPORTED_FORMAT: ICO": 6,
+        "UNSUPPORTED_FORMAT: JPEG2000": 1,
+        "UNSUPPORTED_FORMAT: PNM": 2,
+        "UNSUPPORTED_FORMAT: PSD": 1,
+    }
+    assert sum(rules.values()) <= 0.05 * len(judged)
+
+
+def test_faces_are_counted_right_and_few_are_invented(
+    indexed: tuple[Path, subprocess.CompletedProcess[str]], archive: Path, manifest: list[dict[str, str]]
+) -> None:
+    rows = {row["uri"]: row["n_faces"] for row in table(indexed[0], "images").to_pylist()}
+    invented = 0
+    counted = {}
+    for row in manifest:
+        found = rows[os.path.abspath(archive / row["path"])]
+        if row["cls"] == "photo_faces_counted":
+            counted[row["path"]] = (found, int(row["note"].split()[0]))
+        elif row["cls"] == "photo_noface":
+            invented += found
+    assert len(counted) == 12
+    assert {path: pair for path, pair in counted.items() if pair[0] != pair[1]} == {}
+    assert invented <= 2
+
+
+def test_the_archive_verifies_and_a_second_run_has_nothing_to_do(
+    archive: Path, indexed: tuple[Path, subprocess.CompletedProcess[str]]
+) -> None:
+    output, _ = indexed
+    verified = command("verify", str(output))
+    assert (verified.returncode, verified.stdout.splitlines()[-1]) == (0, "the dataset is whole")
+    started = time.monotonic()
+    again = command("index", "--input", str(archive), "--output", str(output))
+    assert again.returncode == 0
+    assert "nothing to do: all 849 images are indexed already" in again.stderr
+    assert time.monotonic() - started < 60, "it does not start Ray"
+
+
+def test_verify_says_what_is_wrong_and_exits_with_three(small: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    subprocess.run(["cp", "-r", str(small), str(copy)], check=True)
+    next((copy / "faces").glob("*.parquet")).unlink()
+    verified = command("verify", str(copy))
+    assert verified.returncode == 3
+    assert "PROBLEM" in verified.stdout
+    assert "is missing" in verified.stdout
+
+
+def test_a_missing_model_is_one_clear_sentence(small: Path, tmp_path: Path) -> None:
+    done = command(
+        "index", "--input", str(small), "--output", str(tmp_path / "out"), FACEBATCH_MODELS=str(tmp_path / "none")
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert f"{tmp_path}/none/yunet/yunet_n_dynamic.onnx" in done.stderr
+    assert "set FACEBATCH_MODELS" in done.stderr
+
+
+def test_the_readme_query_lists_nearest_faces_as_printed(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (query,) = re.findall(r"```sql\n(.*?)```", README, re.DOTALL)
+    monkeypatch.chdir(small.parent)
+    _, [(some,)] = _duckdb("SELECT face_id FROM 'out/faces/*.parquet' WHERE uri LIKE '%b.jpg'")
+    given = re.search(r"'([0-9a-f]{32}-\d+)'", query)
+    assert given is not None
+    _, rows = _duckdb(query.replace(given[1], some))
+    assert [Path(row[0]).name for row in rows] == ["c.jpg", "a.png"]
+    assert rows[0][-1] > 0.99 > 0.3 > rows[1][-1]
+
+
+def _duckdb(query: str) -> tuple[list[str], list[Any]]:
+    """Columns and rows."""
+    answer = duckdb.connect().execute(query)
+    return [column[0] for column in answer.description or []], answer.fetchall()
+
+
+def _by_glob(output: Path, name: str) -> Iterator[tuple[str, list[str], int, np.ndarray | None]]:
+    """Reader, columns, rows, vectors: each reader as its users call it."""
+    pattern = f"{output}/{name}/*.parquet"
+    columns, ducks = _duckdb(f"SELECT * FROM '{pattern}'")
+    bears = pl.read_parquet(pattern)
+    pandas = pd.concat([pd.read_parquet(file) for file in sorted(output.glob(f"{name}/*.parquet"))])
+    found: list[np.ndarray | None] = [None] * 3
+    if name == "faces":
+        vector = columns.index("embedding")
+        found = [np.array([r[vector] for r in ducks]), bears["embedding"].to_numpy(), np.array([*pandas["embedding"]])]
+    yield "duckdb", columns, len(ducks), found[0]
+    yield "polars", bears.columns, len(bears), found[1]
+    yield "pandas", list(pandas.columns), len(pandas), found[2]
+
+
+def test_duckdb_polars_and_pandas_read_both_tables_by_a_plain_glob(small: Path) -> None:
+    for reader, columns, rows, _ in _by_glob(small, "images"):
+        assert (columns, rows) == (IMAGES.names, 3), reader
+    expected = np.sort(vectors(table(small, "faces")), axis=0)
+    for reader, columns, rows, found in _by_glob(small, "faces"):
+        assert (columns, rows) == (FACES.names, 3), reader
+        assert found is not None
+        assert np.array_equal(np.sort(found.astype(np.float32), axis=0), expected), reader
+
+
+def test_they_also_read_them_when_no_image_had_a_face(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.txt").write_text("x")
+    assert command("index", "--input", str(tmp_path / "photos"), "--output", str(tmp_path / "out")).returncode == 0
+    for reader, columns, rows, _ in _by_glob(tmp_path / "out", "faces"):
+        assert (columns, rows) == (FACES.names, 0), reader
+    for reader, columns, rows, _ in _by_glob(tmp_path / "out", "images"):
+        assert (columns, rows) == (IMAGES.names, 1), reader
+
+
+def test_the_demo_finds_every_face(tmp_path: Path) -> None:
+    done = command("demo", "--output", str(tmp_path / "demo"))
+    assert done.returncode == 0, done.stderr
+    faces = table(tmp_path / "demo" / "index", "faces")
+    names = [f["uri"] + f["member"] for f in faces.to_pylist()]
+    people = ["hopper" if re.search("hopper|lying", name) else "astronaut" for name in names]
+    assert Counter(people) == {"hopper": 3, "astronaut": 2}
+    same = vectors(faces) @ vectors(faces).T
+    for i, one in enumerate(people):
+        for j, other in enumerate(people):
+            assert (same[i, j] > 0.9) == (one == other)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_kill_the_driver_anywhere_and_run_again_gives_the_same_rows_each_once(
+    seed: int, archive: Path, tmp_path: Path, indexed: tuple[Path, subprocess.CompletedProcess[str]]
+) -> None:
+    """SIGKILL at random moments between the start and the end of a run; then one run to the end."""
+    dice = random.Random(seed)
+    output = tmp_path / "out"
+    words = ["index", "--input", str(archive), "--output", str(output), "run.commit_images=30"]
+    committed = []
+    for _ in range(4):
+        running = subprocess.Popen([sys.executable, "-m", "facebatch", *words], stdout=-3, stderr=-3)
+        time.sleep(dice.uniform(2, 20))
+        running.send_signal(signal.SIGKILL)
+        running.wait()
+        committed.append(len(list((output / "_facebatch" / "records").glob("*.json"))) if output.exists() else 0)
+    assert any(committed), f"seed {seed}: no run came far enough to commit anything"
+    last = command(*words)
+    assert last.returncode == 0, last.stderr
+    assert command("verify", str(output)).returncode == 0
+    for name in ("images", "faces"):
+        key = name.removesuffix("s") + "_id"
+        ids = table(output, name)[key].to_pylist()
+        assert len(set(ids)) == len(ids)
+    one, other = (table(o, "images").sort_by("image_id").to_pylist() for o in (indexed[0], output))
+    assert one == other
+    assert_same_faces(table(indexed[0], "faces"), table(output, "faces"), key=["uri"])
+
+
+def test_an_interrupted_run_says_how_to_go_on(archive: Path, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "facebatch", "index", "--input", str(archive), "--output", str(tmp_path / "out")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr
+        for line in running.stderr:
+            if "blocks of" in line:
+                break
+        time.sleep(4)
+        running.send_signal(signal.SIGINT)
+        _, error = running.communicate(timeout=120)
+    assert running.returncode == 1
+    assert "stopped; what was committed stays, and the same command goes on from there" in error
+    assert "Traceback" not in error

@@ -1,0 +1,84 @@
+"""The command line: help, exit codes, and mistakes in one sentence without a trace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import facebatch
+from facebatch import cli
+
+
+def run(*words: str) -> int:
+    try:
+        return cli.main(words)
+    except SystemExit as leave:  # argparse's way out
+        return int(leave.code or 0)
+
+
+def test_help_names_the_commands_and_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--help") == 0
+    text = capsys.readouterr().out
+    for word in ("index", "verify", "models", "demo", "exit codes: 0 done, 1 failed", "2 bad usage", "3 the sums"):
+        assert word in text
+
+
+@pytest.mark.parametrize("command", ["index", "verify", "models", "demo"])
+def test_each_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(command, "--help") == 0
+    assert f"facebatch {command}" in capsys.readouterr().out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--version") == 0
+    assert capsys.readouterr().out == f"facebatch {facebatch.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["index"], "there is nothing to index: name photos with --input"),
+        (["index", "--input", "."], "there is nowhere to write to: name a folder or URI with --output"),
+        (
+            ["index", "--input", ".", "--output", "o", "run.layot=split"],
+            "there is no setting run.layot; the nearest is",
+        ),
+        (["index", "--input", ".", "--output", "o", "--config", "none.yaml"], "none.yaml cannot be read"),
+        (["index", "--input", __file__, "--output", "o", "detect.pack=none"], "there is no detector pack 'none'"),
+        (["index", "--input", "/no/such/place", "--output", "o"], "names nothing"),
+        (["verify", "/no/such/place"], "is no facebatch dataset"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_two(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(*words) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("facebatch: ")
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == [], "nothing was written"
+
+
+def test_an_unknown_command_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("idnex") == 2
+    assert "idnex" in capsys.readouterr().err
+
+
+def test_being_interrupted_is_said_calmly(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_verify", interrupted)
+    assert run("verify", "out") == 1
+    assert "stopped; what was committed stays" in capsys.readouterr().err
+
+
+def test_models_lists_packs_with_licence_and_where_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("models") == 0
+    text = capsys.readouterr().out
+    for word in ("yunet-n", "edgeface-xs", "Apache-2.0", "MIT", "non-commercial"):
+        assert word in text
