@@ -184,6 +184,8 @@ def test_they_also_read_them_when_no_image_had_a_face(tmp_path: Path) -> None:
 def test_the_demo_finds_every_face(tmp_path: Path) -> None:
     done = command("demo", "--output", str(tmp_path / "demo"))
     assert done.returncode == 0, done.stderr
+    again = command("demo", "--output", str(tmp_path / "demo"))
+    assert "nothing to do: all 7 images are indexed already" in again.stderr
     faces = table(tmp_path / "demo" / "index", "faces")
     names = [f["uri"] + f["member"] for f in faces.to_pylist()]
     people = ["hopper" if re.search("hopper|lying", name) else "astronaut" for name in names]
