@@ -63,6 +63,12 @@ class Reason(StrEnum):
     ACCESS_DENIED = "ACCESS_DENIED", Status.FAILED, "the storage refused the read", True
     STORAGE_ERROR = "STORAGE_ERROR", Status.FAILED, "the read failed after all retries", True
     OUT_OF_MEMORY = "OUT_OF_MEMORY", Status.FAILED, "decoding asked for more memory than there was", True
+    INTERNAL_ERROR = (
+        "INTERNAL_ERROR",
+        Status.FAILED,
+        "facebatch itself failed on this image, see `detail`; please report it",
+        True,
+    )
 
 
 class QualityReason(StrEnum):

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import repeat
 
 from facebatch import config
@@ -49,7 +50,7 @@ class DecodeStage:
         self._map = _mapper(place.threads)
 
     def __call__(self, works: list[Work]) -> list[Work]:
-        list(self._map(self._one, [work for work in works if work.status is None]))
+        list(self._map(partial(_alone, self._one), [work for work in works if work.status is None]))
         return works
 
     def _one(self, work: Work) -> None:
@@ -87,16 +88,16 @@ class ChipStage:
         self._map = _mapper(place.threads)
 
     def __call__(self, works: list[Work]) -> list[Work]:
-        list(self._map(self._one, [work for work in works if work.faces]))
+        list(self._map(partial(_alone, self._one), [work for work in works if work.faces]))
         return works
 
     def _one(self, work: Work) -> None:
         picture = work.picture or open_picture(work, self._limits)
-        work.picture, work.data = None, None
         if picture:
             for face in work.faces:
                 face.chip = _chip(picture, face)
                 face.quality = assess(face.chip, face_px(face.box), face.score, face.landmarks, self._quality)
+        work.picture, work.data = None, None
 
 
 class EmbedStage:
@@ -159,9 +160,20 @@ def open_picture(work: Work, limits: config.Decode) -> Picture | None:
     except Undecodable as error:
         work.content_sha256 = content_sha256(data)
         work.end(error.reason, error.detail)
+    return None
+
+
+def _alone(stage: Callable[[Work], None], work: Work) -> None:
+    """One image in a stage: what goes wrong with it costs its own row and not the run.
+
+    Bad files are known by their reasons; what arrives here is memory that ran out, or a mistake of ours.
+    """
+    try:
+        stage(work)
     except MemoryError:
         work.end(Reason.OUT_OF_MEMORY, f"a {work.format} of {work.width}x{work.height} pixels")
-    return None
+    except Exception as error:  # noqa: BLE001 - the row keeps it, and exit code 1 shows it
+        work.end(Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}"[:300])
 
 
 def face_px(box: Floats) -> float:

@@ -118,6 +118,12 @@ def test_the_identity_warp_copies_pixels() -> None:
     assert np.array_equal(warp(source, np.array([[1.0, 0, 0], [0, 1, 0]]), 112), source.levels[0][:112, :112])
 
 
+def test_a_very_wide_picture_can_be_warped_at_its_far_end() -> None:
+    wide = np.random.default_rng(0).integers(0, 256, (120, 40_000, 3), np.uint8)
+    chip = warp(Picture((wide,), 40_000, 120), np.array([[1.0, 0, -39_000], [0, 1, 0]]), 112)
+    assert np.array_equal(chip, wide[:112, 39_000:39_112])
+
+
 def test_outside_the_picture_is_black() -> None:
     assert not warp(picture(200, 200), np.array([[1.0, 0, 500], [0, 1, 500]]), 112).any()
 

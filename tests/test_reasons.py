@@ -17,4 +17,10 @@ def test_words_are_found_again() -> None:
 
 
 def test_only_what_lies_outside_the_image_is_tried_again() -> None:
-    assert {r.name for r in Reason if r.retryable} == {"NOT_FOUND", "ACCESS_DENIED", "STORAGE_ERROR", "OUT_OF_MEMORY"}
+    assert {r.name for r in Reason if r.retryable} == {
+        "NOT_FOUND",
+        "ACCESS_DENIED",
+        "STORAGE_ERROR",
+        "OUT_OF_MEMORY",
+        "INTERNAL_ERROR",
+    }

@@ -10,7 +10,7 @@ import pytest
 from facebatch import config
 from facebatch.packs import Model
 from facebatch.reasons import Reason, Status
-from facebatch.stages import ChipStage, DecodeStage, DetectStage, EmbedStage, FusedStage, Place, open_picture
+from facebatch.stages import ChipStage, DecodeStage, DetectStage, EmbedStage, FusedStage, Place
 from facebatch.work import Work, from_table, to_table
 from tests import models
 from tests.conftest import encode
@@ -117,11 +117,25 @@ def test_memory_that_runs_out_is_a_row_to_be_tried_again(monkeypatch: pytest.Mon
         raise MemoryError
 
     monkeypatch.setattr(stages, "decode", out_of_memory)
-    work = _work(0, _square())
-    assert open_picture(work, config.Decode()) is None
+    (work,) = _fused([_work(0, _square())])
     assert work.reason is Reason.OUT_OF_MEMORY
     assert work.reason.retryable
     assert work.detail == "a PNG of 320x240 pixels"
+
+
+@pytest.mark.parametrize("name", ["views", "phash", "chip_by_box", "assess"])
+def test_a_mistake_of_ours_costs_the_row_and_says_so(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    from facebatch import stages
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr(stages, name, broken)
+    (work,) = _fused([_work(0, _square())])
+    assert (work.reason, work.detail) == (Reason.INTERNAL_ERROR, "ZeroDivisionError: oh")
+    assert work.reason is not None
+    assert work.reason.retryable
+    assert (work.faces, work.data, work.picture) == ([], None, None)
 
 
 @pytest.mark.needs_models
