@@ -6,6 +6,7 @@ import io
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import pytest
 from rich.console import Console
@@ -20,7 +21,7 @@ def test_without_a_terminal_there_are_plain_lines(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(progress, "PLAIN_EVERY", 0.1)
     seen = io.StringIO()
     with Progress(Console(file=seen), Target(100, 1000), lambda: COUNTS):
-        time.sleep(1.3)
+        _until(lambda: seen.getvalue().count("\n") >= 2)
     lines = seen.getvalue().splitlines()
     assert len(lines) >= 2
     assert lines[0].startswith("50/100 images, 7 faces, 2 failed, 1 skipped, ")
@@ -31,7 +32,7 @@ def test_without_a_terminal_there_are_plain_lines(monkeypatch: pytest.MonkeyPatc
 def test_on_a_terminal_one_line_is_drawn_over() -> None:
     seen = io.StringIO()
     with Progress(Console(file=seen, force_terminal=True, width=120), Target(100, 1000), lambda: COUNTS):
-        time.sleep(1.3)
+        _until(lambda: "50/100 images" in seen.getvalue())
     assert "50/100 images" in seen.getvalue()
     assert "\x1b[" in seen.getvalue()
 
@@ -61,3 +62,9 @@ def test_memory_is_that_of_all_processes_together() -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (7.4, "0:07"), (751, "12:31"), (10931, "3:02:11")])
 def test_clock(seconds: float, text: str) -> None:
     assert clock(seconds) == text
+
+
+def _until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not true() and time.monotonic() < deadline:
+        time.sleep(0.05)
