@@ -264,7 +264,8 @@ def test_a_heartbeat_that_cannot_be_written_stops_the_run(dataset: Dataset, monk
 def test_the_heart_beats(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger, "BEAT", 0.02)
     with taken(dataset):
-        seen, deadline = set(), time.monotonic() + 30
+        seen: set[bytes | None] = set()
+        deadline = time.monotonic() + 30
         while len(seen) < 3 and time.monotonic() < deadline:
             seen.add(ledger._heartbeat(dataset, 1))
             time.sleep(0.01)
