@@ -39,6 +39,8 @@ BEAT = 10.0
 """Seconds between heartbeats."""
 EXPIRY = 60.0
 """A heartbeat that has not changed for so long belongs to a dead run."""
+_WAKE = signal.SIGUSR1
+"""Ends a run that lost its heart. Not SIGINT: shells start background jobs of scripts with SIGINT ignored."""
 
 
 class Superseded(FacebatchError):
@@ -157,7 +159,7 @@ class Epoch:
             except StorageError as error:
                 if time.monotonic() - last > EXPIRY / 2:
                     self.lost = f"the heartbeat could not be written for {EXPIRY / 2:.0f} s: {error}"
-                    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)  # wakes it up
+                    signal.pthread_kill(threading.main_thread().ident or 0, _WAKE)
                     return
             self._stop.wait(BEAT)
 
@@ -166,13 +168,18 @@ class Epoch:
 def taken(dataset: Dataset, wait: float = EXPIRY) -> Iterator[Epoch]:
     """Be the next run of this dataset while the block lasts. Waits for a run on another host to be found dead.
 
+    For the main thread: a run whose heartbeat cannot be written any more is interrupted there (KeyboardInterrupt).
     Raises FacebatchError while another run is alive.
     """
-    epoch = _take(dataset, wait)
+    before = signal.signal(_WAKE, signal.default_int_handler)
     try:
-        yield epoch
+        epoch = _take(dataset, wait)
+        try:
+            yield epoch
+        finally:
+            epoch.end()
     finally:
-        epoch.end()
+        signal.signal(_WAKE, before)
 
 
 def _take(dataset: Dataset, wait: float) -> Epoch:

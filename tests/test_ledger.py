@@ -254,11 +254,15 @@ def test_a_heartbeat_that_cannot_be_written_stops_the_run(dataset: Dataset, monk
         real(storage, uri, data)
 
     monkeypatch.setattr(Storage, "put", failing)
-    with taken(dataset) as epoch:
-        with pytest.raises(KeyboardInterrupt):
-            time.sleep(5)
-        assert epoch.lost is not None
-        assert "heartbeat could not be written" in epoch.lost
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a script's background job has it
+    try:
+        with taken(dataset) as epoch:
+            with pytest.raises(KeyboardInterrupt):
+                time.sleep(30)
+            assert epoch.lost is not None
+            assert "heartbeat could not be written" in epoch.lost
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_the_heart_beats(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

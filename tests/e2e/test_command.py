@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -226,7 +227,9 @@ def test_kill_the_driver_anywhere_and_run_again_gives_the_same_rows_each_once(
 
 def test_an_interrupted_run_says_how_to_go_on(archive: Path, tmp_path: Path) -> None:
     words = [sys.executable, "-m", "facebatch", "index", "--input", str(archive), "--output", str(tmp_path / "out")]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+    listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # also where these tests run in the background
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, preexec_fn=listening, stdout=pipe, stderr=pipe, text=True) as running:
         assert running.stderr
         for line in running.stderr:
             if "blocks of" in line:
