@@ -14,7 +14,8 @@ from typing import Any
 from facebatch.align import CHIP, TEMPLATE
 from facebatch.config import Config
 from facebatch.detect import Settings
-from facebatch.packs import Pack
+from facebatch.importers import revision
+from facebatch.packs import Model
 
 _REVISION = {
     "decode": "turbo-islow-1",
@@ -25,17 +26,30 @@ _REVISION = {
 """Raised by hand when code changes results on purpose. Golden vectors in the tests notice when it was forgotten."""
 
 
-def contract(config: Config, detector: Pack, embedder: Pack) -> dict[str, Any]:
+def contract(config: Config, detector: Model, embedder: Model) -> dict[str, Any]:
     """The terms, as JSON-ready values: what to compare when two datasets differ."""
     terms = {
         "decode": asdict(config.decode),
-        "detector": _network(detector) | asdict(Settings.of(config.detect, detector)) | {"decoder": detector.decoder},
-        "embedder": _network(embedder),
+        "detector": network(detector) | asdict(Settings.of(config.detect, detector.pack)),
+        "embedder": network(embedder),
         "align": {"chip": CHIP, "template": TEMPLATE.tolist()},
         "code": _REVISION,
     }
-    plain: dict[str, Any] = json.loads(json.dumps(terms))
-    return plain
+    return _plain(terms)
+
+
+def network(model: Model) -> dict[str, Any]:
+    """A model's own share of the terms: which weights, how they became a graph, how it is fed and decoded."""
+    pack = model.pack
+    terms: dict[str, Any] = {
+        "weights": model.sha256,
+        "importer": {"name": revision(pack.weights.importer), "options": pack.weights.options},
+        "input": {"colour": pack.input.colour, "mean": pack.input.mean, "scale": pack.input.scale},
+    }
+    if pack.kind == "detector":
+        anchors = asdict(pack.anchors) if pack.anchors else None
+        terms |= {"decoder": pack.decoder, "anchors": anchors}
+    return _plain(terms)
 
 
 def contract_id(terms: dict[str, Any]) -> str:
@@ -55,6 +69,7 @@ def differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -
     return found
 
 
-def _network(pack: Pack) -> dict[str, Any]:
-    how = {"colour": pack.input.colour, "mean": pack.input.mean, "scale": pack.input.scale}
-    return {"weights": pack.weights.sha256, "repair": pack.repair, "input": how}
+def _plain(terms: dict[str, Any]) -> dict[str, Any]:
+    """As JSON would give it back: what is stored is compared with what is made."""
+    plain: dict[str, Any] = json.loads(json.dumps(terms))
+    return plain

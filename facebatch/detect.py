@@ -8,14 +8,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from facebatch import config
-from facebatch.detectors import Candidates, Decoder, ultraface, yunet
+from facebatch.detectors import Candidates, Decoder, priors, rpn, scrfd, ultraface, yunet
 from facebatch.errors import UsageError
 from facebatch.geometry import Floats, Picture, View, clip, letterbox, stretch
 from facebatch.nms import nms
 from facebatch.packs import Pack, Size
 from facebatch.session import CPU, Session, buckets
 
-_DECODERS: dict[str, Decoder] = {"ultraface": ultraface.decode, "yunet": yunet.decode}
+_DECODERS: dict[str, Decoder] = {
+    "priors": priors.decode,
+    "rpn": rpn.decode,
+    "scrfd": scrfd.decode,
+    "ultraface": ultraface.decode,
+    "yunet": yunet.decode,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +82,7 @@ class Detector:
         name = session.model.pack.decoder
         if name not in _DECODERS:
             raise UsageError(f"pack {session.model.pack.name}: there is no decoder {name!r}")
-        self._decode = _DECODERS[name]
+        self._decode, self._anchors = _DECODERS[name], session.model.pack.anchors
         # On a CPU a batch of one is fastest: larger activations leave the cache (YuNet, one core: 8 ms an image alone,
         # 21 ms in a batch of 16).
         self._batch = batch or (1 if session.provider == CPU else 32)
@@ -98,7 +104,7 @@ class Detector:
             batch, alike = alike[:size], alike[size:]
             height, width, _ = batch[0].pixels.shape
             outputs = self._session.run([view.pixels for view in batch])
-            found += self._decode(outputs, width, height, self._settings.score)
+            found += self._decode(outputs, width, height, self._settings.score, self._anchors)
         return found
 
     def _select(self, found: list[Candidates], size: Size) -> Faces:

@@ -1,38 +1,56 @@
 """Model packs: everything about a model that is data, from YAML; and where its weights are found.
 
-A pack says what a file must be (sha256), under which licence it comes, how it is fed and how it is decoded. Adding a
-model of a known family means adding a YAML file to models/.
+A pack says what its files must be (sha256), under which licence they come, how they become a graph, how it is fed and
+how its output is decoded. Adding a model of a known family means adding a YAML file to models/.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import fsspec
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from facebatch import importers
 from facebatch.errors import FacebatchError, UsageError
+from facebatch.importers import Given, Imported
 from facebatch.resources import folder
 
 _STRICT = ConfigDict(extra="forbid")
 Size = tuple[int, int]
+Kind = Literal["detector", "embedder", "landmarks"]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class File:
+    """A published file. Without a sha256, because none is truly known, the user has to say that theirs is trusted."""
+
+    path: str
+    sha256: str | None = None
+    bytes: int | None = None
+    url: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.path.rpartition("/")[2]
 
 
 @dataclass(frozen=True, config=_STRICT)
 class Weights:
-    """Which file holds the weights. `origin` says where it comes from when there is no public `url`."""
+    """The files that hold the weights, and the importer that makes a graph of them. `origin` says where files without
+    a public `url` come from."""
 
-    file: str
-    sha256: str
-    bytes: int
-    url: str | None = None
+    files: tuple[File, ...]
     origin: str | None = None
+    importer: str = "onnx"
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -56,6 +74,19 @@ class Input:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class Anchors:
+    """The fixed boxes that a detector's outputs are relative to: for each step (stride) the sides of its squares.
+
+    grid: cells are `step` pixels wide from the top left corner (`pixels`), or share the canvas evenly (`cells`).
+    """
+
+    steps: tuple[int, ...]
+    sizes: tuple[tuple[float, ...], ...]
+    grid: Literal["pixels", "cells"] = "pixels"
+    clip: bool = False
+
+
+@dataclass(frozen=True, config=_STRICT)
 class CloseUp:
     """The second pass: the whole picture small, for faces that fill the frame.
 
@@ -69,17 +100,18 @@ class CloseUp:
 
 @dataclass(frozen=True, config=_STRICT)
 class Pack:
-    """One model. Detectors have a `decoder`, a threshold and an NMS IoU; embedders give 512 numbers for a chip."""
+    """One model. Detectors have a `decoder`, a threshold and an NMS IoU; embedders give 512 numbers for a chip;
+    landmark nets give five points for a box. `published` holds figures of its card, for comparison."""
 
     name: str
-    kind: Literal["detector", "embedder"]
+    kind: Kind
     title: str
     weights: Weights
     licence: Licence
     input: Input
     aliases: tuple[str, ...] = ()
-    repair: Literal["none", "dynamic_batch"] = "none"
     decoder: str = ""
+    anchors: Anchors | None = None
     landmarks: bool = False
     score: float = 0.5
     nms: float = 0.45
@@ -88,65 +120,119 @@ class Pack:
 
 @dataclass(frozen=True, config=_STRICT)
 class Model:
-    """A pack whose weights were found and are the right ones."""
+    """A pack whose weights were found, are the right ones, and were made a graph."""
 
     pack: Pack
     path: str
-    source: bytes = field(repr=False)
-    """The file's bytes, as published."""
+    sha256: str
+    """Of the file; of all their digests in a row where there are several."""
+    graph: bytes = field(repr=False)
+    """ONNX, ready to run in batches."""
+    parameters: int | None = None
+    """As the paper counts them, where the importer knows."""
 
 
 def packs() -> dict[str, Pack]:
-    """Every pack by name. Raises UsageError for a YAML file that is no pack, naming file and key."""
+    """Every pack by name. Raises UsageError for a YAML file that is no pack, naming file and key.
+
+    A file may hold several models of one family: `variants` lists what they change of the rest.
+    """
     found = {}
     for file in sorted(folder("models").glob("*.yaml")):
         try:
-            pack = TypeAdapter(Pack).validate_python(yaml.safe_load(file.read_text(encoding="utf-8")))
-        except (ValidationError, yaml.YAMLError) as error:
+            family = yaml.safe_load(file.read_text(encoding="utf-8"))
+            for variant in family.pop("variants", [{}]):
+                pack = TypeAdapter(Pack).validate_python(_merged(family, variant))
+                found[pack.name] = pack
+        except (ValidationError, yaml.YAMLError, AttributeError) as error:
             raise UsageError(f"{file.name} is no model pack: {error}") from None
-        found[pack.name] = pack
     return found
 
 
-def pack(name: str, kind: str) -> Pack:
+def pack(name: str, kind: str | None = None) -> Pack:
     """The pack of that name or alias. Raises UsageError that lists the ones there are."""
-    of_kind = {key: p for key, p in packs().items() if p.kind == kind}
+    of_kind = {key: p for key, p in packs().items() if kind in (None, p.kind)}
     for candidate in of_kind.values():
         if name in (candidate.name, *candidate.aliases):
             return candidate
-    raise UsageError(f"there is no {kind} pack {name!r}; there are {', '.join(of_kind)}")
+    raise UsageError(f"there is no {kind or 'model'} pack {name!r}; there are {', '.join(of_kind)}")
 
 
 def load(name: str, kind: str, weights: str | None = None) -> Model:
-    """A pack with its weights, from an explicit path, FACEBATCH_MODELS, or the cache, whichever has the file first.
+    """A pack with its weights, from an explicit path, FACEBATCH_MODELS, or the cache, whichever has the files first.
 
-    Raises UsageError when the file is nowhere, naming the file, where it was looked for and what to set; and
-    FacebatchError when a file is there but is not the one the pack describes.
+    weights: the file, or the folder that holds the files where there are several.
+    Raises UsageError when a file is nowhere, naming it, where it was looked for and what to set; and FacebatchError
+    when a file is there but is not the one the pack describes.
     """
     found = pack(name, kind)
-    places = [weights] if weights else _places(found.weights.file)
-    for place in places:
-        source = _read(place)
-        if source is not None:
-            _check(found, place, source)
-            return Model(found, place, source)
-    raise UsageError(_missing(found, places, explicit=weights is not None))
+    files = []
+    for file in found.weights.files:
+        looked = places(found, file, weights)
+        given = next(((place, data) for place in looked if (data := read(place)) is not None), None)
+        if given is None:
+            raise UsageError(_missing(found, file, looked, explicit=weights is not None))
+        files.append(Given(*given))
+    return build(found, files)
 
 
-def find(pack: Pack) -> str | None:
-    """Where the pack's weights are, unchecked; None if nowhere."""
-    return next((place for place in _places(pack.weights.file) if _exists(place)), None)
+def build(pack: Pack, files: Sequence[Given], trust: bool = False) -> Model:
+    """The graph of a pack's files, which are in the pack's order. trust: take files of another sha256 as well.
+
+    Raises FacebatchError for files that are not the model.
+    """
+    digests = [_checked(pack, file, given, trust) for file, given in zip(pack.weights.files, files, strict=True)]
+    made: Imported = importers.run(pack.weights.importer, files, pack.weights.options)
+    digest = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    return Model(pack, files[0].name, digest, made.graph, made.parameters)
+
+
+def places(pack: Pack, file: File, weights: str | None = None) -> list[str]:
+    """Where a file is looked for, in this order."""
+    if weights:
+        return [weights if len(pack.weights.files) == 1 else f"{weights.rstrip('/')}/{file.name}"]
+    mirror = os.environ.get("FACEBATCH_MODELS")
+    return [*([f"{mirror.rstrip('/')}/{file.path}"] if mirror else []), str(cache_folder() / file.path)]
+
+
+def find(pack: Pack) -> list[str | None]:
+    """Where each of the pack's files is, unchecked; None if nowhere."""
+    return [next((place for place in places(pack, file) if _exists(place)), None) for file in pack.weights.files]
 
 
 def cache_folder() -> Path:
-    """Where downloaded weights live: FACEBATCH_CACHE, else the user's cache folder."""
+    """Where downloaded and imported weights live: FACEBATCH_CACHE, else the user's cache folder."""
     given = os.environ.get("FACEBATCH_CACHE")
     return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "facebatch/models"
 
 
-def _places(file: str) -> list[str]:
-    mirror = os.environ.get("FACEBATCH_MODELS")
-    return [*([f"{mirror.rstrip('/')}/{file}"] if mirror else []), str(cache_folder() / file)]
+def trusted(pack: Pack) -> set[str]:
+    """The sha256 of files that the user has said to trust, by `facebatch models import --trust`."""
+    record = _trust_record(pack)
+    return set(record.read_text(encoding="utf-8").split()) if record.exists() else set()
+
+
+def trust(pack: Pack, digests: Sequence[str]) -> None:
+    """Note that the user trusts these files. Raises OSError."""
+    record = _trust_record(pack)
+    record.parent.mkdir(parents=True, exist_ok=True)
+    record.write_text("\n".join(sorted({*trusted(pack), *digests})), encoding="utf-8")
+
+
+def read(place: str) -> bytes | None:
+    """The file's bytes; None if there is none. Raises FacebatchError when it cannot be read."""
+    try:
+        with fsspec.open(place, "rb") as file:
+            data: bytes = file.read()
+            return data
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, ImportError) as error:
+        raise FacebatchError(f"the weights {place} cannot be read: {error}") from error
+
+
+def _trust_record(pack: Pack) -> Path:
+    return cache_folder() / "trusted" / f"{pack.name}.txt"
 
 
 def _exists(place: str) -> bool:
@@ -154,32 +240,39 @@ def _exists(place: str) -> bool:
     return bool(fs.isfile(path))
 
 
-def _read(place: str) -> bytes | None:
-    try:
-        with fsspec.open(place, "rb") as file:
-            data: bytes = file.read()
-            return data
-    except (FileNotFoundError, IsADirectoryError):
-        return None
-    except (OSError, ValueError, ImportError) as error:
-        raise FacebatchError(f"the weights {place} cannot be read: {error}") from error
+def _merged(family: dict[str, Any], variant: dict[str, Any]) -> dict[str, Any]:
+    """The family's values with the variant's laid over them, key by key."""
+    both = dict(family)
+    for key, value in variant.items():
+        inner = both.get(key)
+        both[key] = _merged(inner, value) if isinstance(value, dict) and isinstance(inner, dict) else value
+    return both
 
 
-def _check(pack: Pack, place: str, source: bytes) -> None:
-    seen = hashlib.sha256(source).hexdigest()
-    if seen != pack.weights.sha256:
+def _checked(pack: Pack, file: File, given: Given, trust: bool) -> str:
+    seen = hashlib.sha256(given.data).hexdigest()
+    if seen == file.sha256 or trust or seen in trusted(pack):
+        return seen
+    if file.sha256 is None:
         raise FacebatchError(
-            f"{place} is not the file that pack {pack.name} describes: expected {pack.weights.bytes} bytes with sha256 "
-            f"{pack.weights.sha256}, found {len(source)} bytes with {seen}; replace it by the original"
+            f"no sha256 is known for {file.name} of pack {pack.name}; if you know where {given.name} comes from, "
+            f"`facebatch models import {pack.name} --from {given.name} --trust` checks its content and remembers it"
         )
+    owner = next((p.name for p in packs().values() for f in p.weights.files if f.sha256 == seen), None)
+    other = f"it is the file of pack {owner}: use that pack" if owner else "replace it by the original"
+    raise FacebatchError(
+        f"{given.name} is not the file that pack {pack.name} describes: expected {file.bytes} bytes with sha256 "
+        f"{file.sha256}, found {len(given.data)} bytes with {seen}; {other}"
+    )
 
 
-def _missing(pack: Pack, places: list[str], explicit: bool) -> str:
+def _missing(pack: Pack, file: File, places: list[str], explicit: bool) -> str:
     looked = " and ".join(places)
     if explicit:
         return f"the weights of {pack.name} are not at {looked}"
-    where = f"from {pack.weights.url}" if pack.weights.url else f"({pack.weights.origin})"
-    return (
-        f"the weights of {pack.name} are missing: looked for {looked}; get {Path(pack.weights.file).name} {where} and "
-        f"set FACEBATCH_MODELS to the folder that holds {pack.weights.file}"
-    )
+    if file.sha256 is None:
+        way = f"({pack.weights.origin}) and run `facebatch models import {pack.name} --from FILE --trust`"
+    else:
+        where = f"from {file.url} (`facebatch models pull {pack.name}`)" if file.url else f"({pack.weights.origin})"
+        way = f"{where} and set FACEBATCH_MODELS to the folder that holds {file.path}"
+    return f"the weights of {pack.name} are missing: looked for {looked}; get {file.name} {way}"

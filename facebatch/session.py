@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 import onnxruntime as ort
 
-from facebatch import repair
 from facebatch.errors import FacebatchError, UsageError
 from facebatch.geometry import Floats, Pixels
 from facebatch.packs import Input, Model
@@ -39,12 +38,13 @@ class Session:
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # actors share the cores
-        graph = repair.apply(model.source, model.pack.repair)
         name = _PROVIDERS[provider]
         if provider not in providers():
             raise UsageError(f"run.provider={provider}: this ONNX Runtime has only {', '.join(providers())}")
         try:
-            self._session = ort.InferenceSession(graph, options, providers=[(name, _options(provider, gpu_share))])
+            self._session = ort.InferenceSession(
+                model.graph, options, providers=[(name, _options(provider, gpu_share))]
+            )
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             raise FacebatchError(f"{model.path} cannot be loaded: {str(error)[:300]}") from error
         if self._session.get_providers()[0] != name:

@@ -19,6 +19,8 @@ from facebatch.packs import Model
 pytest_plugins = ["tests.s3"]
 
 SHARED = Path(__file__).parents[2] / "shared"
+ASTRONAUT = resources.files("skimage").joinpath("data/astronaut.png")
+HOPPER = resources.files("matplotlib").joinpath("mpl-data/sample_data/grace_hopper.jpg")
 
 
 def _models() -> Path | None:
@@ -75,20 +77,29 @@ def manifest(archive: Path) -> list[dict[str, str]]:
 @pytest.fixture(scope="session")
 def astronaut() -> bytes:
     """Eileen Collins, 512x512 PNG, one face (NASA, public domain)."""
-    return resources.files("skimage").joinpath("data/astronaut.png").read_bytes()
+    return ASTRONAUT.read_bytes()
 
 
 @pytest.fixture(scope="session")
 def hopper() -> bytes:
     """Grace Hopper, 512x600 JPEG, one face (US Navy, public domain)."""
-    return resources.files("matplotlib").joinpath("mpl-data/sample_data/grace_hopper.jpg").read_bytes()
+    return HOPPER.read_bytes()
 
 
 @pytest.fixture(scope="session")
 def group(astronaut: bytes, hopper: bytes) -> np.ndarray:
     """A group picture with four faces, from the two photographs: 1024x600x3, uint8."""
-    left = Image.open(io.BytesIO(astronaut)).convert("RGB")
-    right = Image.open(io.BytesIO(hopper)).convert("RGB")
+    return side_by_side(rgb(astronaut), rgb(hopper))
+
+
+def rgb(data: bytes) -> np.ndarray:
+    """The pixels of a file."""
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+def side_by_side(astronaut: np.ndarray, hopper: np.ndarray) -> np.ndarray:
+    """Two sizes of each on one canvas."""
+    left, right = Image.fromarray(astronaut), Image.fromarray(hopper)
     canvas = Image.new("RGB", (1024, 600), (90, 110, 130))
     canvas.paste(left.resize((340, 340)), (10, 20))
     canvas.paste(right.resize((290, 340)), (360, 240))

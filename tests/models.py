@@ -8,14 +8,15 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from facebatch.packs import Input, Licence, Model, Pack, Weights
+from facebatch.packs import File, Input, Licence, Model, Pack, Weights
 
 
 def model(graph: bytes, kind: str, **fields: object) -> Model:
     """A pack around a graph, as `packs.load` would give it."""
-    weights = Weights("test.onnx", hashlib.sha256(graph).hexdigest(), len(graph))
+    digest = hashlib.sha256(graph).hexdigest()
+    weights = Weights((File("test.onnx", digest, len(graph)),))
     pack = Pack("test", kind, "a test", weights, Licence("none", "https://example.org"), **fields)  # type: ignore[arg-type]
-    return Model(pack, "test.onnx", graph)
+    return Model(pack, "test.onnx", digest, graph)
 
 
 def embedder(dimensions: int = 512) -> Model:

@@ -14,17 +14,26 @@ from facebatch.packs import Model
 
 def test_every_pack_loads_and_names_its_licence() -> None:
     found = packs.packs()
-    assert set(found) == {
-        "edgeface-xs",
+    mission = {
         "ultra-lightweight-face-detection-slim-320",
-        "w600k-mbf",
-        "yunet-n",
+        "ssh-mxnet",
+        "ssdlite_mobilenet_v2",
+        "face-recognition-resnet34-arcface",
+        *(
+            f"extd-{head}-{c}-{act}"
+            for head in ("fpn", "ssd")
+            for c in (32, 48, 64)
+            for act in ("prelu", "leaky", "relu")
+        ),
     }
+    assert mission <= set(found)
     for pack in found.values():
         assert pack.licence.name
         assert pack.licence.url.startswith("https://")
-        assert pack.weights.url or pack.weights.origin
-        assert len(pack.weights.sha256) == 64
+        for file in pack.weights.files:
+            assert file.url or pack.weights.origin, f"{pack.name} does not say where {file.path} comes from"
+            assert file.sha256 is None or len(file.sha256) == 64
+            assert file.url is None or file.sha256, "what is downloaded is checked"
 
 
 def test_a_pack_is_found_by_name_and_alias() -> None:
@@ -32,7 +41,7 @@ def test_a_pack_is_found_by_name_and_alias() -> None:
 
 
 def test_an_unknown_pack_lists_the_known_ones() -> None:
-    with pytest.raises(UsageError, match="no embedder pack 'yunet-n'; there are edgeface-xs, w600k-mbf"):
+    with pytest.raises(UsageError, match="no embedder pack 'yunet-n'; there are .*edgeface-xs, .*w600k-mbf"):
         packs.pack("yunet-n", "embedder")
 
 
@@ -69,7 +78,7 @@ def test_another_file_under_the_right_name_is_refused(tmp_path: Path, monkeypatc
 def test_an_explicit_path_wins_over_the_mirror_and_the_mirror_over_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Callable[[str, str], Model]
 ) -> None:
-    source = model("yunet-n", "detector").source
+    source = packs.read(model("yunet-n", "detector").path) or b""
     for folder in ("mirror", "cache"):
         (tmp_path / folder / "yunet").mkdir(parents=True)
         (tmp_path / folder / "yunet" / "yunet_n_dynamic.onnx").write_bytes(source)

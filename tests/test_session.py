@@ -8,8 +8,9 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from facebatch import repair, session
+from facebatch import packs, session
 from facebatch.errors import FacebatchError, UsageError
+from facebatch.importers import Given, onnx_file
 from facebatch.packs import Input, Model
 from facebatch.session import Session, buckets, tensor
 from tests import models
@@ -47,9 +48,8 @@ def test_a_batch_axis_that_is_only_a_label_is_refused() -> None:
     fixed = models.bright_squares(batch=1)
     with pytest.raises(ort.capi.onnxruntime_pybind11_state.InvalidArgument):
         Session(fixed, "cpu").run([np.zeros((48, 64, 3), np.uint8)] * 2)
-    relabelled = models.model(
-        repair.dynamic_batch(fixed.source), "detector", input=fixed.pack.input, decoder=fixed.pack.decoder
-    )
+    freed = onnx_file.freed(Given("test.onnx", fixed.graph))
+    relabelled = models.model(freed, "detector", input=fixed.pack.input, decoder=fixed.pack.decoder)
     with pytest.raises(FacebatchError, match="cannot be run.*reshape"):
         Session(relabelled, "cpu").prove_batch()
 
@@ -74,11 +74,12 @@ def test_published_embedders_prove_their_batch(model: Callable[[str, str], Model
 
 
 @pytest.mark.needs_models
-def test_the_repair_of_slim_320_changes_nothing_but_the_batch(model: Callable[[str, str], Model]) -> None:
+def test_freeing_the_batch_of_slim_320_changes_nothing_but_the_batch(model: Callable[[str, str], Model]) -> None:
     published = model("slim-320", "detector")
+    source = packs.read(published.path)
     options = ort.SessionOptions()
     options.log_severity_level = 4
-    original = ort.InferenceSession(published.source, options, providers=["CPUExecutionProvider"])
+    original = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     assert original.get_inputs()[0].shape[0] == 1
     images = list(np.random.default_rng(0).integers(0, 256, (4, 240, 320, 3), np.uint8))
     repaired = Session(published, "cpu").run(images)

@@ -6,10 +6,11 @@ before NMS. It knows nothing of files, sessions or full-size pictures.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from facebatch.geometry import Floats
+from facebatch.packs import Anchors
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,5 +22,10 @@ class Candidates:
     landmarks: Floats | None
 
 
-Decoder = Callable[[dict[str, Floats], int, int, float], list[Candidates]]
-"""(outputs by name, canvas width, canvas height, lowest score) -> candidates of each image of the batch."""
+class Decoder(Protocol):
+    """width, height: of the canvas. lowest: the score from which on candidates are given. anchors: the pack's, None for
+    families whose geometry is fixed."""
+
+    def __call__(
+        self, outputs: dict[str, Floats], width: int, height: int, lowest: float, anchors: Anchors | None
+    ) -> list[Candidates]: ...

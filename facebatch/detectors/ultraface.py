@@ -10,9 +10,12 @@ import numpy as np
 
 from facebatch.detectors import Candidates
 from facebatch.geometry import Floats
+from facebatch.packs import Anchors
 
 
-def decode(outputs: dict[str, Floats], width: int, height: int, lowest: float) -> list[Candidates]:
+def decode(
+    outputs: dict[str, Floats], width: int, height: int, lowest: float, anchors: Anchors | None = None
+) -> list[Candidates]:
     """scores: n x priors x 2 (background, face), softmaxed; boxes: n x priors x 4 corners, 0..1 of the canvas."""
     size = np.array([width, height, width, height], np.float32)
     found = []

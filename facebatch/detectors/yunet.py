@@ -10,11 +10,14 @@ import numpy as np
 
 from facebatch.detectors import Candidates
 from facebatch.geometry import Floats
+from facebatch.packs import Anchors
 
 _STRIDES = (8, 16, 32)
 
 
-def decode(outputs: dict[str, Floats], width: int, height: int, lowest: float) -> list[Candidates]:
+def decode(
+    outputs: dict[str, Floats], width: int, height: int, lowest: float, anchors: Anchors | None = None
+) -> list[Candidates]:
     """cls_s, obj_s: n x cells x 1, sigmoided; bbox_s: n x cells x 4 (centre shift, log size, in strides); kps_s: 10."""
     levels = [_level(outputs, stride, width, height, lowest) for stride in _STRIDES]
     return [

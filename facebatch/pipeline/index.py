@@ -78,7 +78,7 @@ def _models(config: Config, console: Console) -> tuple[Model, Model]:
 
 
 def _facts(config: Config, detector: Model, embedder: Model) -> dict[str, Any]:
-    terms = contract(config, detector.pack, embedder.pack)
+    terms = contract(config, detector, embedder)
     licences = {m.pack.name: {"licence": m.pack.licence.name, "url": m.pack.licence.url} for m in (detector, embedder)}
     return {
         "contract": terms,

@@ -1,0 +1,60 @@
+"""Published ONNX files: as they are, or with axes made dynamic that were exported as numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import onnx
+from pydantic import TypeAdapter
+
+from facebatch.errors import FacebatchError
+from facebatch.importers import Given, Imported
+
+
+@dataclass(frozen=True)
+class Options:
+    """free: the axes to make symbolic: none, the batch, or batch, height and width."""
+
+    free: Literal["none", "batch", "shape"] = "none"
+
+
+def convert(files: Sequence[Given], options: Mapping[str, Any]) -> Imported:
+    """The file itself, or the same graph with free axes. Raises FacebatchError for what is no ONNX file."""
+    (given,) = files
+    free = TypeAdapter(Options).validate_python(dict(options)).free
+    return Imported(given.data if free == "none" else freed(given, sizes=free == "shape"))
+
+
+def freed(given: Given, sizes: bool = False) -> bytes:
+    """Makes the first axis of every input and output symbolic (and, with `sizes`, the inputs' height and width), and
+    weights plain constants.
+
+    Published files of 2019 list their weights among the inputs, which costs ONNX Runtime a warning each and keeps it
+    from folding constants; and their batch is fixed at 1. The axis is only a label: where the graph folds images
+    together by a constant reshape (slim-320 `_simplified`), it gives nonsense, which `session.prove_batch` finds.
+    """
+    try:
+        model = onnx.load_from_string(given.data)
+    except Exception as error:  # protobuf's DecodeError, whose module moves from version to version
+        raise FacebatchError(f"{given.name} is no ONNX file: {error}") from error
+    graph = model.graph
+    constants = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in constants]
+    del graph.input[:]
+    graph.input.extend(inputs)
+    for value in [*graph.input, *graph.output]:
+        axes = value.type.tensor_type.shape.dim
+        if not axes:
+            raise FacebatchError(f"{given.name} is no network that can be used: {value.name!r} has no axes")
+        axes[0].dim_param = "N"
+    if sizes:
+        for value in graph.input:
+            for axis, name in zip(value.type.tensor_type.shape.dim[2:], "HW", strict=True):
+                axis.dim_param = name
+        for value in graph.output:
+            value.type.tensor_type.shape.dim[1].dim_param = f"P_{value.name}"
+    del graph.value_info[:]  # inner shapes recorded for a batch of 1
+    repaired: bytes = model.SerializeToString()
+    return repaired
