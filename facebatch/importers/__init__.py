@@ -54,7 +54,8 @@ def run(name: str, files: Sequence[Given], options: Mapping[str, Any]) -> Import
     try:
         return importer(files, options)
     except ValidationError as error:
-        raise UsageError(f"importer {name}: {error}") from None
+        what = error.errors()[0]
+        raise UsageError(f"importer {name}, option {'.'.join(map(str, what['loc']))}: {what['msg']}") from None
 
 
 def revision(name: str) -> str:
