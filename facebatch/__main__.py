@@ -1,7 +1,6 @@
 """`python -m facebatch`, for machines where the console script is not on PATH."""
 
-import sys
+from facebatch.cli import entry
 
-from facebatch.cli import main
-
-sys.exit(main())
+if __name__ == "__main__":
+    entry()

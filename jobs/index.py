@@ -5,7 +5,7 @@ The same as the command `facebatch index`: arguments, configuration, messages an
 
 import sys
 
-from facebatch.cli import main
+from facebatch.cli import entry
 
 if __name__ == "__main__":
-    sys.exit(main(["index", *sys.argv[1:]]))
+    entry(["index", *sys.argv[1:]])

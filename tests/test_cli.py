@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,3 +84,26 @@ def test_models_lists_packs_with_licence_and_where_they_are(capsys: pytest.Captu
     text = capsys.readouterr().out
     for word in ("yunet-n", "edgeface-xs", "Apache-2.0", "MIT", "non-commercial"):
         assert word in text
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [(["--version"], 0, "facebatch "), (["models", "show", "none"], 2, ""), (["models", "list"], 0, "yunet-n")],
+)
+def test_the_process_ends_with_the_commands_exit_code_and_all_its_output(
+    words: list[str], code: int, said: str
+) -> None:
+    """Through a pipe, where output waits in a buffer."""
+    done = subprocess.run([sys.executable, "-m", "facebatch", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert said in done.stdout
+
+
+def test_a_reader_that_has_seen_enough_is_no_trace() -> None:
+    words = [sys.executable, "-m", "facebatch", "models", "list"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout
+        assert running.stderr
+        running.stdout.close()
+        assert running.stderr.read() == ""
+        assert running.wait() == 1

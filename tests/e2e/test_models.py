@@ -1,0 +1,81 @@
+"""Models whose weights are published no more run through the job: a user who brings the file needs nothing else.
+
+The published graphs get random weights here: what they find is noise, and that it arrives whole is the point.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from facebatch import config, packs
+from facebatch.decode import decode, probe
+from facebatch.detect import Detector, Settings, views
+from facebatch.importers import Given
+from facebatch.importers.mxnet import shapes
+from facebatch.packs import Pack
+from facebatch.session import CPU, Session
+from tests.e2e.conftest import command, table, vectors
+from tests.importers import mxnet_writer
+
+
+@pytest.fixture
+def photos(tmp_path: Path, astronaut: bytes, hopper: bytes) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(astronaut)
+    (folder / "b.jpg").write_bytes(hopper)
+    return folder
+
+
+def _mxnet(pack: Pack, folder: Path) -> list[str]:
+    """The published symbol, and a .params file that fits it."""
+    (symbol,) = (file for file in pack.weights.files if file.name.endswith(".json"))
+    given = Given(symbol.name, (Path(os.environ["FACEBATCH_MODELS"]) / symbol.path).read_bytes())
+    weights = mxnet_writer.weights(shapes(given, pack.weights.options["shape"]))
+    for name in weights:
+        if name.endswith(("conv1_1_weight", "_bn3_gamma", "_sc_gamma")) or "_pred_" in name or "_score_" in name:
+            weights[name] *= np.float32(1 / 64 if "conv1_1" in name else 0.25)
+    file = folder / "random.params"
+    file.write_bytes(mxnet_writer.saved(weights))
+    return [str(file)]
+
+
+def _three_best(name: str, photo: bytes) -> float:
+    """The score that three boxes of a picture reach: with random weights no threshold means anything."""
+    model = packs.load(name, "detector")
+    settings = Settings.of(config.Detect(score=0.0, nms=0.3), model.pack)
+    picture = decode(photo, probe(photo, config.Decode()), config.Decode())
+    detector = Detector(Session(model, CPU, threads=2), settings)
+    (faces,) = detector([views(picture, settings)], [(picture.width, picture.height)])
+    return float(faces.scores[2])
+
+
+def test_ssh_and_arcface_run_through_the_job_with_weights_that_a_user_brings(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, astronaut: bytes
+) -> None:
+    monkeypatch.setenv("FACEBATCH_CACHE", str(tmp_path / "cache"))
+    for name in ("ssh-mxnet", "face-recognition-resnet34-arcface"):
+        given = _mxnet(packs.pack(name), tmp_path)
+        refused = command("models", "import", name, "--from", *given)
+        assert refused.returncode == 1
+        assert "sha256" in refused.stderr
+        done = command("models", "import", name, "--from", *given, "--trust")
+        assert done.returncode == 0, done.stderr
+    score = _three_best("ssh-mxnet", astronaut)
+    words = ["detect.pack=ssh", "embed.pack=face-recognition-resnet34-arcface", f"detect.score={score}"]
+    _indexed(photos, tmp_path / "out", words)
+    assert set(table(tmp_path / "out", "faces")["detector"].to_pylist()) == {"ssh-mxnet"}
+
+
+def _indexed(photos: Path, output: Path, words: list[str]) -> None:
+    done = command("index", "--input", str(photos), "--output", str(output), *words)
+    assert done.returncode == 0, done.stderr
+    assert command("verify", str(output)).returncode == 0
+    assert len(table(output, "images")) == 2
+    faces = table(output, "faces")
+    assert len(faces) >= 3
+    assert np.allclose(np.linalg.norm(vectors(faces), axis=1), 1, atol=1e-4)
