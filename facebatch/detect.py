@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from facebatch import config
-from facebatch.detectors import Candidates, Decoder, priors, rpn, scrfd, ultraface, yunet
+from facebatch.detectors import Candidates, Decoder, priors, rpn, scrfd, ssdlite, ultraface, yunet
 from facebatch.errors import UsageError
 from facebatch.geometry import Floats, Picture, View, clip, letterbox, stretch
 from facebatch.nms import nms
@@ -19,6 +19,7 @@ _DECODERS: dict[str, Decoder] = {
     "priors": priors.decode,
     "rpn": rpn.decode,
     "scrfd": scrfd.decode,
+    "ssdlite": ssdlite.decode,
     "ultraface": ultraface.decode,
     "yunet": yunet.decode,
 }

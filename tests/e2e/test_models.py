@@ -14,12 +14,13 @@ import pytest
 from facebatch import config, packs
 from facebatch.decode import decode, probe
 from facebatch.detect import Detector, Settings, views
-from facebatch.importers import Given
+from facebatch.importers import Given, ssdlite
 from facebatch.importers.mxnet import shapes
 from facebatch.packs import Pack
 from facebatch.session import CPU, Session
 from tests.e2e.conftest import command, table, vectors
-from tests.importers import mxnet_writer
+from tests.importers import mxnet_writer, tensorflow_graph
+from tests.importers.random_weights import RandomWeights
 
 
 @pytest.fixture
@@ -69,6 +70,23 @@ def test_ssh_and_arcface_run_through_the_job_with_weights_that_a_user_brings(
     words = ["detect.pack=ssh", "embed.pack=face-recognition-resnet34-arcface", f"detect.score={score}"]
     _indexed(photos, tmp_path / "out", words)
     assert set(table(tmp_path / "out", "faces")["detector"].to_pylist()) == {"ssh-mxnet"}
+
+
+def test_ssdlite_runs_through_the_job_with_weights_that_a_user_brings(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, astronaut: bytes
+) -> None:
+    monkeypatch.setenv("FACEBATCH_CACHE", str(tmp_path / "cache"))
+    weights = RandomWeights(1.4, tensorflow=True)
+    ssdlite.build(weights)
+    file = tmp_path / "frozen_inference_graph.pb"
+    file.write_bytes(tensorflow_graph.frozen(weights.arrays))
+    refused = command("models", "import", "ssdlite_mobilenet_v2", "--from", str(file))
+    assert refused.returncode == 1
+    assert "no sha256 is known for frozen_inference_graph.pb" in refused.stderr
+    done = command("models", "import", "ssdlite_mobilenet_v2", "--from", str(file), "--trust")
+    assert done.returncode == 0, done.stderr
+    score = _three_best("ssdlite_mobilenet_v2", astronaut)
+    _indexed(photos, tmp_path / "out", ["detect.pack=ssdlite", f"detect.score={score}"])
 
 
 def _indexed(photos: Path, output: Path, words: list[str]) -> None:

@@ -13,6 +13,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 
+from facebatch.cost import cost
 from facebatch.detectors import rpn
 from facebatch.errors import FacebatchError
 from facebatch.geometry import Floats, Picture, letterbox
@@ -47,27 +48,6 @@ def largest_difference(one: Floats, other: Floats) -> float:
     """Relative to the largest number of the other."""
     assert one.shape == other.shape
     return float(np.abs(one - other).max() / np.abs(other).max())
-
-
-def macs(graph: bytes, shape: tuple[int, ...]) -> int:
-    """Multiply-accumulates of convolutions and dense layers, from the shapes that ONNX infers."""
-    model = onnx.load_from_string(graph)
-    for axis, size in zip(model.graph.input[0].type.tensor_type.shape.dim, shape, strict=True):
-        axis.dim_value = size
-    for output in model.graph.output:
-        output.type.tensor_type.ClearField("shape")
-    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
-    values = [*inferred.input, *inferred.value_info, *inferred.output]
-    sizes = {value.name: [axis.dim_value for axis in value.type.tensor_type.shape.dim] for value in values}
-    arrays = {array.name: tuple(array.dims) for array in inferred.initializer}
-    total = 0
-    for node in inferred.node:
-        if node.op_type in ("Conv", "Gemm"):  # for each number put out, one weight of its filter each
-            total += prod(sizes[node.output[0]]) * prod(arrays[node.input[1]][1:])
-        if node.op_type == "ConvTranspose":  # for each number put in
-            total += prod(sizes[node.input[0]]) * prod(arrays[node.input[1]][1:])
-    assert total > 0
-    return total
 
 
 # The operators, one by one, in a network of no use.
@@ -335,10 +315,7 @@ def test_arcface_has_the_size_and_the_parameters_that_were_published(arcface: tu
     arrays = onnx.load_from_string(imported.graph).graph.initializer
     sizes = [prod(array.dims) for array in arrays if array.data_type == onnx.TensorProto.FLOAT]
     assert sum(size for size in sizes if size > 1) == 34_128_704  # 34.129 M, as the Open Model Zoo says
-    flops = 2 * macs(imported.graph, (1, 3, 112, 112))
-    print(f"LResNet34E-IR: {flops / 1e9:.4f} GFLOP in layers, published 8.934, {(flops / 8.934e9 - 1) * 100:+.2f} %")
-    assert flops == pytest.approx(8.934e9, rel=0.002)  # which also counts what is done to single numbers
-    assert round(flops / 2e9, 4) == 4.4596
+    assert cost(imported.graph, 112, 112).gflops == pytest.approx(8.934, rel=0.002)  # the card counts sums, too
 
 
 @pytest.mark.needs_models
@@ -402,9 +379,7 @@ def ssh() -> tuple[dict[str, np.ndarray], Imported]:
 def test_ssh_has_the_parameters_and_the_cost_that_were_published(ssh: tuple[dict[str, np.ndarray], Imported]) -> None:
     _, imported = ssh
     assert imported.parameters == 19_768_420  # 19.7684 M, as the Open Model Zoo says
-    count = macs(imported.graph, (1, 3, 640, 640))
-    print(f"SSH: {count / 1e9:.3f} GMAC, {2 * count / 1e9:.2f} GFLOP, published 267.06")
-    assert round(count / 1e9, 3) == 130.242
+    assert cost(imported.graph, 640, 640).gflops == pytest.approx(267.0594, rel=0.002)
 
 
 def ssh_in_torch(weights: dict[str, np.ndarray], pixels: Floats) -> dict[str, Floats]:
