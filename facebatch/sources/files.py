@@ -8,7 +8,7 @@ from itertools import islice
 
 from facebatch.reasons import Reason
 from facebatch.sources import Item, Ranges, inside
-from facebatch.storage import AccessDenied, NotFound, Object, Storage, StorageError, scheme
+from facebatch.storage import UNKNOWN, AccessDenied, NotFound, Object, Storage, StorageError, scheme
 
 _AHEAD = 8
 """Reads in flight for remote objects: one at a time waits a round trip for each. A local disk needs none."""
@@ -52,8 +52,9 @@ def _read(storage: Storage, index: int, planned: Object, max_bytes: int) -> Item
 
 
 def changed(planned: Object, now: Object) -> str | None:
-    """What differs between the object as planned and as found, in words; None if nothing does."""
-    if (planned.size, planned.version) == (now.size, now.version):
+    """What differs between the object as planned and as found, in words; None if nothing does, or if what was planned
+    was a link to nothing."""
+    if planned.version == UNKNOWN != now.version or (planned.size, planned.version) == (now.size, now.version):
         return None
     return f"planned with {planned.size} bytes as version {planned.version}, now {now.size} bytes as {now.version}"
 

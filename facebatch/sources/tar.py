@@ -11,6 +11,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import hashlib
+import itertools
 import lzma
 import struct
 import tarfile
@@ -23,20 +24,32 @@ from facebatch.ids import printable
 from facebatch.reasons import Reason
 from facebatch.sources import Item, Ranges, inside
 from facebatch.sources.files import changed, failure
-from facebatch.storage import NotFound, Object, Storage, StorageError
+from facebatch.storage import Changed, NotFound, Object, Storage, StorageError
 
 _DAMAGE = (
     tarfile.TarError,
+    gzip.BadGzipFile,
     EOFError,
     ValueError,
     OverflowError,
     LookupError,
+    RecursionError,
     struct.error,
     zlib.error,
     lzma.LZMAError,
 )
-_ZEROS_AFTER_END = 1 << 20
-"""How far to look for a second archive behind the end marker (`cat a.tar b.tar`); padding is 10 KiB as a rule."""
+"""What the standard library raises at bad data. Errors of the storage are StorageErrors."""
+_EMPTY = 1 << 20
+"""Zeros that an archive without members may consist of; `tar` pads to 10 KiB. More is a file that was never filled."""
+_EXTENSIONS = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+_LONGEST_HEADER = 1 << 20
+"""Bytes of a header's extensions (long names, pax records): real ones are a few kilobytes."""
 
 
 class Incomplete(Exception):
@@ -55,23 +68,31 @@ def read_tar(storage: Storage, planned: Object, done: Ranges, max_bytes: int) ->
     """The items of one tar, without those whose index is done already; the generator's value is the archive's end.
 
     A damaged archive or a changed one yields one last item with member '' and the reason. Raises Incomplete, after an
-    item that tells why, when the storage failed: then the count is unknown and a later run has to read on.
+    item that tells why, when the storage failed: then the count is unknown and a later run has to read on. Such items
+    stand at the first index that is not done yet.
     """
     index = 0
 
     def container(reason: Reason, detail: str) -> Item:
-        return Item(index, planned.uri, "", planned.size, planned.etag, planned.mtime_ns, None, reason, detail)
+        place = next(i for i in itertools.count(index) if not inside(i, done))
+        return Item(place, planned.uri, "", planned.size, planned.etag, planned.mtime_ns, None, reason, detail)
+
+    def replaced(change: str) -> Generator[Item, None, End]:
+        """The rest of what was planned is gone for good."""
+        nonlocal index
+        read = [(0, index)] if index else []
+        index = max((high for _, high in (*done, *read)), default=0)
+        yield container(Reason.SOURCE_CHANGED, change)
+        return End(index + 1, _gaps([*done, *read]))
 
     try:
         now = storage.stat(planned.uri)
         if now is None:
             raise NotFound(f"{planned.uri}: there is no such object")
         if change := changed(planned, now):
-            index = max((high for _, high in done), default=0)
-            yield container(Reason.SOURCE_CHANGED, change)
-            return End(index + 1, _gaps(done))
+            return (yield from replaced(change))
         with storage.open(planned.uri, planned.raw) as stream:
-            members = _members(stream, planned.size)
+            members = _members(stream, now.size)
             names = _Names()
             while True:
                 try:
@@ -85,41 +106,73 @@ def read_tar(storage: Storage, planned: Object, done: Ranges, max_bytes: int) ->
                         yield container(Reason.BROKEN_CONTAINER, f"after {index} members: {error or 'it ends early'}")
                     return End(index + 1, [])
                 except OSError as error:
-                    if error.errno is None:  # how gzip and bz2 report bad data
+                    if type(error) is OSError and error.errno is None:  # how bz2 reports bad data
                         yield container(Reason.BROKEN_CONTAINER, f"after {index} members: {error}")
                         return End(index + 1, [])
-                    raise StorageError(f"{planned.uri}: {error.strerror}") from error
+                    raise StorageError(f"{planned.uri}: {error.strerror or error}") from error
                 if item:
                     yield item
                 index += 1
+    except Changed as error:
+        return (yield from replaced(str(error)))
     except (StorageError, MemoryError) as error:
         yield container(*failure(error))
         raise Incomplete(str(error)) from error
 
 
+class _Info(tarfile.TarInfo):
+    """A header whose extensions have a limit: a few bytes must not ask for terabytes of memory."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in _EXTENSIONS and self.size > _LONGEST_HEADER:
+            raise tarfile.InvalidHeaderError(f"a header of {self.size} bytes")  # type: ignore[attr-defined]
+        return cast(tarfile.TarInfo, super()._proc_member(tar))  # type: ignore[misc]
+
+
 class _Tar(tarfile.TarFile):
-    """`TarFile` whose `next` raises at a damaged header, where the original returns None as at the end."""
+    """`TarFile` whose `next` raises at a damaged header, where the original returns None as at the end.
+
+    Zeros end an archive only where nothing follows. Behind them may be another archive (`cat a.tar b.tar`), which is
+    read; anything else means that a hole was torn into this one, or that it was written over.
+    """
+
+    tarinfo = _Info
 
     def next(self) -> tarfile.TarInfo | None:
         stream = cast(BinaryIO, self.fileobj)
-        zeros = 0
+        start = self.offset
         while True:
             stream.seek(self.offset)
             try:
-                return self.tarinfo.fromtarfile(self)
+                found = self.tarinfo.fromtarfile(self)
             except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
-                zeros += tarfile.BLOCKSIZE
-                self.offset += tarfile.BLOCKSIZE
-                if zeros > _ZEROS_AFTER_END:
-                    return None
+                self.offset = _behind_zeros(stream, self.offset)
+                continue
             except tarfile.EmptyHeaderError:  # type: ignore[attr-defined]
                 if self.offset == 0:
                     raise tarfile.ReadError("it is empty") from None
-                return None  # no end marker: some writers leave it out
-            except tarfile.HeaderError:
-                if zeros >= 2 * tarfile.BLOCKSIZE:
-                    return None  # whatever stands behind a proper end marker is no part of the archive
+                if start == 0 and self.offset > _EMPTY:
+                    raise tarfile.ReadError(f"it holds {self.offset} zeros and no member") from None
+                return None  # also without an end marker: some writers leave it out
+            except tarfile.HeaderError as error:
+                if self.offset > start:
+                    raise tarfile.ReadError(f"behind zeros at {start} stands what is no header: {error}") from error
                 raise
+            if not 0 <= found.size < 1 << 63:
+                raise tarfile.ReadError(f"a member of {found.size} bytes")
+            return found
+
+
+def _behind_zeros(stream: BinaryIO, offset: int) -> int:
+    """The first block from `offset` on that is not all zeros, or the end."""
+    stream.seek(offset)
+    while chunk := stream.read(1 << 20):
+        rest = chunk.lstrip(b"\0")
+        if rest:
+            offset += len(chunk) - len(rest)
+            return offset - offset % tarfile.BLOCKSIZE
+        offset += len(chunk)
+    return offset
 
 
 class _Member:
@@ -127,7 +180,9 @@ class _Member:
 
     def __init__(self, tar: _Tar, info: tarfile.TarInfo) -> None:
         self._tar, self._info = tar, info
-        self.name, self.size, self.mtime_ns = info.name, info.size, int(info.mtime * 1e9)
+        self.name, self.size = info.name, info.size
+        nanoseconds = info.mtime * 1e9
+        self.mtime_ns = int(nanoseconds) if abs(nanoseconds) < 2**63 else None  # pax allows any time, also nan
 
     def read(self) -> bytes:
         """The data; shorter than `size` where the archive ends early."""
@@ -146,11 +201,11 @@ def _members(stream: BinaryIO, size: int) -> Generator[_Member, None, None]:
     while info is not None:
         if info.isreg():
             yield _Member(tar, info)
-            if not info.issparse():
-                end = info.offset_data + info.size
-                # A plain file can be positioned behind its end, a decompressor stops there: both mean data is missing.
-                if inner.seek(end) < end or (inner is stream and end > size):
-                    raise tarfile.ReadError(f"it ends inside the member {printable(info.name)!r}")
+            # The stored form of a sparse member is shorter than the member; it ends within the block before the next.
+            end = tar.offset - tarfile.BLOCKSIZE + 1 if info.issparse() else info.offset_data + info.size
+            # A plain file can be positioned behind its end, a decompressor stops there: both mean data is missing.
+            if inner.seek(end) < end or (inner is stream and end > size):
+                raise tarfile.ReadError(f"it ends inside the member {printable(info.name)!r}")
         cast(Any, tar).members.clear()  # the list of all members is the memory that this reader does not spend
         info = tar.next()
 

@@ -16,6 +16,8 @@ from typing import BinaryIO, Protocol
 from facebatch.config import Storage as Options
 from facebatch.errors import FacebatchError, UsageError
 
+UNKNOWN = "unknown"
+
 
 @dataclass(frozen=True, slots=True)
 class Object:
@@ -31,8 +33,8 @@ class Object:
 
     @property
     def version(self) -> str:
-        """Changes when the content does: the etag, else the time of the last change."""
-        return self.etag or str(self.mtime_ns)
+        """Changes when the content does: the etag, else the time of the last change; UNKNOWN without either."""
+        return self.etag or (UNKNOWN if self.mtime_ns is None else str(self.mtime_ns))
 
 
 class StorageError(FacebatchError):
@@ -45,6 +47,10 @@ class NotFound(StorageError):
 
 class AccessDenied(StorageError):
     """The storage refused, for lack of rights or of credentials."""
+
+
+class Changed(StorageError):
+    """The object was replaced while it was being read."""
 
 
 class Backend(Protocol):
@@ -98,7 +104,7 @@ class Storage:
         return self._backend(uri).stat(uri)
 
     def open(self, uri: str, raw: bytes | None = None) -> BinaryIO:
-        """A seekable stream of the object. Raises NotFound, AccessDenied or StorageError."""
+        """A seekable stream of the object. Opening and reading raise NotFound, AccessDenied, Changed, StorageError."""
         return self._backend(uri).open(uri, raw)
 
     def read(self, uri: str, raw: bytes | None = None) -> tuple[bytes, Object]:

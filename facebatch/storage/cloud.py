@@ -22,7 +22,8 @@ from obstore.exceptions import (
 from obstore.store import from_url
 
 from facebatch.config import Storage as Options
-from facebatch.storage import AccessDenied, NotFound, Object, StorageError
+from facebatch.errors import UsageError
+from facebatch.storage import AccessDenied, Changed, NotFound, Object, StorageError
 
 _CHUNK = 8 << 20
 """Bytes of one range request when a tar is streamed."""
@@ -43,15 +44,20 @@ class Cloud:
         if options.anonymous:
             config["skip_signature"] = True
         retry = {"max_retries": options.retries, "retry_timeout": timedelta(seconds=4 * options.timeout)}
-        self._store = from_url(root, config=config, client_options=client, retry_config=retry)  # type: ignore[call-overload]
+        try:
+            self._store = from_url(root, config=config, client_options=client, retry_config=retry)  # type: ignore[call-overload]
+        except (BaseError, ValueError, TypeError) as error:
+            raise UsageError(f"{root} cannot be used with these storage settings: {_words(error)}") from error
 
     def objects(self, uri: str) -> Iterator[Object]:
         prefix = self._key(uri).rstrip("/")
         with _translated(uri):
             for page in obstore.list(self._store, prefix or None, chunk_size=1000):
                 for found in page:
-                    if not found["path"].endswith("/"):
-                        yield self._object(cast(Any, found))
+                    entry = self._object(cast(Any, found))
+                    # Consoles make "folders": empty objects named `photos/`, which obstore shows as `photos`.
+                    if entry.size or self.stat(entry.uri):
+                        yield entry
 
     def stat(self, uri: str, raw: bytes | None = None) -> Object | None:
         key = self._key(uri)
@@ -74,10 +80,19 @@ class Cloud:
             answer = obstore.get(self._store, self._key(uri))
             return bytes(answer.bytes()), self._object(cast(Any, answer.meta))
 
-    def read_range(self, uri: str, start: int, end: int) -> bytes:
-        """Bytes start to end - 1, retried like any request, so a broken connection costs one range."""
-        with _translated(uri):
-            return bytes(obstore.get_range(self._store, self._key(uri), start=start, end=end))
+    def read_range(self, found: Object, start: int, end: int) -> bytes:
+        """Bytes start to end - 1, retried like any request, so a broken connection costs one range.
+
+        Raises Changed when they are of another version than the object that was found.
+        """
+        with _translated(found.uri):
+            answer = obstore.get(self._store, self._key(found.uri), options={"range": (start, end)})
+            now = self._object(cast(Any, answer.meta))
+            if (now.size, now.version) != (found.size, found.version):
+                raise Changed(
+                    f"{found.uri} was replaced while it was read: version {found.version} is now {now.version}"
+                )
+            return bytes(answer.bytes())
 
     def put(self, uri: str, data: bytes) -> None:
         with _translated(uri):
@@ -104,7 +119,9 @@ class Cloud:
 
     def _object(self, meta: Any) -> Object:
         mtime_ns = int(meta["last_modified"].timestamp() * 1e9)
-        return Object(f"{self._root}/{meta['path']}", meta["size"], meta.get("e_tag"), mtime_ns)
+        # Azure quotes the etag in answers and not in listings.
+        etag = (meta.get("e_tag") or "").strip('"') or None
+        return Object(f"{self._root}/{meta['path']}", meta["size"], etag, mtime_ns)
 
 
 class _Ranges(io.RawIOBase):
@@ -131,7 +148,7 @@ class _Ranges(io.RawIOBase):
         end = min(self._position + len(buffer), self._found.size)
         if end <= self._position:
             return 0
-        data = self._cloud.read_range(self._found.uri, self._position, end)
+        data = self._cloud.read_range(self._found, self._position, end)
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)

@@ -7,6 +7,7 @@ import os
 import stat as modes
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import BinaryIO
 
 from facebatch.ids import printable
@@ -71,7 +72,8 @@ class Local:
                 ) from error
             raise _translated(error, uri) from error
         finally:
-            os.unlink(temporary)
+            with suppress(FileNotFoundError):  # the sweep of a run that took over may have been here
+                os.unlink(temporary)
         _flush_folder(uri)
         return True
 
@@ -90,6 +92,8 @@ class Local:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
+            if os.path.islink(path):  # to itself, or into a folder that may not be entered
+                return None
             raise _translated(error, printable(os.fsdecode(path))) from error
         if not modes.S_ISREG(facts.st_mode):
             return None
@@ -114,9 +118,12 @@ class Local:
 
 
 def _broken_link(entry: os.DirEntry[str]) -> Object | None:
-    """A link to nothing is an entry of its folder like any other: it gets a row, and its read fails by name."""
+    """A link to nothing is an entry of its folder like any other: it gets a row, and its read fails by name.
+
+    Its version is not known, so that a later run takes what the link then leads to (a disk that was not mounted).
+    """
     broken = entry.is_symlink() and not os.path.exists(entry.path)
-    return Object(printable(entry.path), 0, None, 0) if broken else None
+    return Object(printable(entry.path), 0, None, None) if broken else None
 
 
 def _path(uri: str, raw: bytes | None) -> str | bytes:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from facebatch import plan
 from facebatch.reasons import Reason
-from facebatch.sources import Item
+from facebatch.sources import Item, expand
 from facebatch.sources.files import read_files
 from facebatch.storage import AccessDenied, Object, Storage, StorageError, join
 from tests.s3 import S3
@@ -70,3 +71,17 @@ def test_what_is_not_the_files_fault_is_retryable(
     assert item.reason is reason
     assert item.reason.retryable
     assert item.detail
+
+
+def test_a_link_to_nothing_is_taken_once_it_leads_somewhere(tmp_path: Path) -> None:
+    """Photos on a disk that was not mounted: tried again, and not refused as changed."""
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a").symlink_to(tmp_path / "disk" / "a")
+    planned = list(Storage().objects(str(tmp_path / "photos") + "/"))
+    assert [i.reason for i in read_files(Storage(), planned, [], 100)] == [Reason.NOT_FOUND]
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "a").write_bytes(b"here")
+    assert [i.data for i in read_files(Storage(), planned, [], 100)] == [b"here"]
+    now = list(expand(Storage(), [str(tmp_path / "photos")], str(tmp_path / "out")))
+    versions = {planned[0].uri: f"{planned[0].size}-{planned[0].version}"}
+    assert plan.compare(now, versions) == plan.Listing([], [])

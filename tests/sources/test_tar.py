@@ -16,6 +16,7 @@ from facebatch.reasons import Reason
 from facebatch.sources import Item, Ranges
 from facebatch.sources.tar import End, Incomplete, read_tar
 from facebatch.storage import Object, Storage, StorageError
+from tests.s3 import S3
 
 Members = Iterable[tuple[str, bytes]]
 
@@ -151,10 +152,79 @@ def test_a_missing_end_marker_is_no_damage(tmp_path: Path) -> None:
     assert end.count == 3
 
 
-def test_junk_behind_the_end_marker_is_no_damage(tmp_path: Path) -> None:
-    items, end = read(written(tmp_path, tar_bytes(MEMBERS[:3]) + b"junk" * 1000))
-    assert [i.data for i in items] == [m[1] for m in MEMBERS[:3]]
-    assert end.count == 3
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_junk_behind_the_end_is_said(tmp_path: Path, mode: str) -> None:
+    """It may be the rest of an archive into which a hole was torn: nothing is dropped silently."""
+    items, end = read(written(tmp_path, tar_bytes(MEMBERS[:3], mode) + b"junk" * 1000))
+    assert [i.data for i in items[:3]] == [m[1] for m in MEMBERS[:3]]
+    assert [(i.index, i.reason) for i in items[3:]] == [(3, Reason.BROKEN_CONTAINER)]
+    assert end.count == 4
+
+
+@pytest.mark.parametrize("hole", [1024, 4096, 3 << 20])
+def test_a_hole_of_zeros_is_not_taken_for_the_end(tmp_path: Path, hole: int) -> None:
+    whole = tar_bytes([(f"{i}.jpg", bytes([65 + i]) * 1500) for i in range(5)])
+    torn = whole[:2048] + bytes(hole) + whole[2048 + 512 :]
+    items, end = read(written(tmp_path, torn))
+    assert (items[0].member, len(items[0].data or b"")) == ("0.jpg", 1500)
+    assert (items[-1].member, items[-1].reason) == ("", Reason.BROKEN_CONTAINER)
+    assert "zeros" in (items[-1].detail or "")
+    assert end.count == len(items)
+
+
+def test_an_archive_far_behind_another_is_read_too(tmp_path: Path) -> None:
+    both = tar_bytes(MEMBERS[:2]) + bytes(2 << 20) + tar_bytes(MEMBERS[2:4])
+    items, end = read(written(tmp_path, both))
+    assert [i.data for i in items] == [m[1] for m in MEMBERS[:4]]
+    assert end == End(4, [])
+
+
+def test_a_file_that_was_never_filled_is_one_failed_row(tmp_path: Path) -> None:
+    items, _ = read(written(tmp_path, bytes(3 << 20)))
+    assert [i.reason for i in items] == [Reason.BROKEN_CONTAINER]
+    assert "zeros and no member" in (items[0].detail or "")
+
+
+def _headers(**pax: str) -> bytes:
+    """A tar of three members, the second with these pax records."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for i in range(3):
+            info = tarfile.TarInfo(f"{i}.jpg")
+            info.size, info.pax_headers = 3, pax if i == 1 else {}
+            tar.addfile(info, io.BytesIO(b"abc"))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("mtime", ["99999999999", "-99999999999999", "nan", "inf", "1e300"])
+def test_a_time_that_no_column_holds_costs_the_time_and_nothing_else(tmp_path: Path, mtime: str) -> None:
+    items, end = read(written(tmp_path, _headers(mtime=mtime)))
+    assert [i.data for i in items] == [b"abc"] * 3
+    assert items[1].mtime_ns is None
+    assert end == End(3, [])
+
+
+@pytest.mark.parametrize("size", ["-5", str(2**66), str(10**40)])
+def test_a_size_that_cannot_be_is_damage(tmp_path: Path, size: str) -> None:
+    items, _ = read(written(tmp_path, _headers(size=size)))
+    assert [i.reason for i in items] == [None, Reason.BROKEN_CONTAINER]
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_header_that_asks_for_terabytes_is_damage_and_is_not_tried_again(tmp_path: Path, kind: bytes) -> None:
+    info = tarfile.TarInfo("x")
+    info.type, info.size = kind, 32 << 40
+    items, end = read(written(tmp_path, tar_bytes(MEMBERS[:1])[:1024] + info.tobuf(tarfile.GNU_FORMAT) + bytes(4096)))
+    assert [i.reason for i in items] == [None, Reason.BROKEN_CONTAINER]
+    assert end.count == 2
+
+
+def test_a_chain_of_headers_without_end_is_damage(tmp_path: Path) -> None:
+    info = tarfile.TarInfo("././@LongLink")
+    info.type, info.size = tarfile.GNUTYPE_LONGNAME, 4
+    chain = (info.tobuf(tarfile.GNU_FORMAT) + b"abc\0".ljust(512, b"\0")) * 1500
+    items, _ = read(written(tmp_path, chain + bytes(1024)))
+    assert [i.reason for i in items] == [Reason.BROKEN_CONTAINER]
 
 
 def test_an_empty_tar_holds_nothing(tmp_path: Path) -> None:
@@ -291,6 +361,64 @@ def test_a_tar_that_is_gone_is_reported(tmp_path: Path) -> None:
     planned = written(tmp_path, tar_bytes(MEMBERS))
     (tmp_path / "0.tar").unlink()
     assert [i.reason for i in _until_incomplete(Storage(), planned)] == [Reason.NOT_FOUND]
+
+
+def test_a_failure_stands_where_nothing_is_done_yet(tmp_path: Path) -> None:
+    """Else its row would lie on a finished one, and be void."""
+    planned = written(tmp_path, tar_bytes([(f"{i}.jpg", b"x" * 2000) for i in range(20)]))
+    items: list[Item] = []
+    with pytest.raises(Incomplete):
+        items.extend(read_tar(_Flaky({5_000}), planned, [(0, 5), (6, 9)], 1 << 20))
+    assert [(i.index, i.reason) for i in items] == [(5, Reason.STORAGE_ERROR)]
+    (tmp_path / "0.tar").unlink()
+    items.clear()
+    with pytest.raises(Incomplete):
+        items.extend(read_tar(Storage(), planned, [(0, 20)], 1 << 20))
+    assert [(i.index, i.reason) for i in items] == [(20, Reason.NOT_FOUND)]
+
+
+@pytest.mark.parametrize("error", [TimeoutError("slow"), ConnectionResetError("reset"), EOFError(), RuntimeError("x")])
+def test_a_connection_that_breaks_is_not_taken_for_damage(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients of fsspec raise errors of many kinds; none of them says anything about the archive."""
+    import fsspec
+    from fsspec.implementations.memory import MemoryFile
+
+    fsspec.filesystem("memory").pipe("/broken/0.tar", tar_bytes([(f"{i}.jpg", b"x" * 200_000) for i in range(20)]))
+    (planned,) = Storage().objects("memory://broken")
+    whole = MemoryFile.read
+
+    def breaks(file: MemoryFile, size: int = -1) -> bytes:
+        if file.tell() > 2_000_000:
+            raise error
+        data: bytes = whole(file, size)
+        return data
+
+    monkeypatch.setattr(MemoryFile, "read", breaks)
+    items: list[Item] = []
+    with pytest.raises(Incomplete):
+        items.extend(read_tar(Storage(), planned, [], 1 << 20))
+    assert items[-1].reason is Reason.STORAGE_ERROR
+    assert 5 < len(items) < 18
+
+
+def test_a_tar_that_is_replaced_while_it_is_read_is_not_mixed(s3: S3) -> None:
+    old, new = (tar_bytes([(f"{i}.jpg", letter * 3_000_000) for i in range(8)]) for letter in (b"A", b"B"))
+    storage, uri = Storage(s3.options), f"s3://{s3.bucket}/0.tar"
+    storage.put(uri, old)
+    planned = storage.stat(uri)
+    assert planned is not None
+    reader = read_tar(storage, planned, [], 1 << 30)
+    items = [next(reader)]
+    storage.put(uri, new)
+    while True:
+        try:
+            items.append(next(reader))
+        except StopIteration as stop:
+            end = stop.value
+            break
+    assert {item.data[:1] for item in items if item.data} == {b"A"}
+    assert (items[-1].reason, items[-1].index) == (Reason.SOURCE_CHANGED, len(items) - 1)
+    assert end == End(len(items), [])
 
 
 def test_memory_does_not_grow_with_the_archive(tmp_path: Path) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import boto3
 import fsspec
 import pytest
 
 from facebatch.errors import UsageError
-from facebatch.storage import AccessDenied, NotFound, Storage, StorageError, absolute, join
+from facebatch.storage import UNKNOWN, AccessDenied, NotFound, Storage, StorageError, absolute, join
 from tests.s3 import S3
 
 Place = tuple[Storage, str]
@@ -208,3 +210,51 @@ def test_local_paths_become_absolute_and_uris_stay(monkeypatch: pytest.MonkeyPat
     assert absolute("photos/") == f"{tmp_path}/photos/"
     assert absolute("file:///data/a.jpg") == "/data/a.jpg"
     assert absolute("s3://bucket/a") == "s3://bucket/a"
+
+
+def test_folders_that_a_console_made_are_no_objects(s3: S3) -> None:
+    client = boto3.client("s3", endpoint_url=s3.endpoint)
+    for key in ("photos/", "photos/2020/", "photos/none/"):
+        client.put_object(Bucket=s3.bucket, Key=key, Body=b"")
+    client.put_object(Bucket=s3.bucket, Key="photos/2020/a.jpg", Body=b"a")
+    client.put_object(Bucket=s3.bucket, Key="photos/2020/empty.jpg", Body=b"")
+    storage = Storage(s3.options)
+    listed = [found.uri.removeprefix(f"s3://{s3.bucket}/") for found in storage.objects(f"s3://{s3.bucket}/photos/")]
+    assert listed == ["photos/2020/a.jpg", "photos/2020/empty.jpg"], "an empty file is a file"
+    assert list(storage.objects(f"s3://{s3.bucket}/photos/none/")) == []
+
+
+def test_settings_that_do_not_fit_the_kind_of_storage_are_one_sentence() -> None:
+    from facebatch import config
+
+    with pytest.raises(UsageError, match="gs://b cannot be used with these storage settings"):
+        next(Storage(config.Storage(endpoint="http://127.0.0.1:1")).objects("gs://b/x"), None)
+
+
+def test_an_etag_is_the_same_in_listings_and_answers(s3: S3) -> None:
+    """Azure quotes it in answers only."""
+    from facebatch.storage.cloud import Cloud
+
+    cloud = Cloud(f"s3://{s3.bucket}", s3.options)
+    when = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+    facts = {"path": "a", "size": 1, "last_modified": when}
+    assert cloud._object({**facts, "e_tag": '"x"'}) == cloud._object({**facts, "e_tag": "x"})
+
+
+def test_links_to_themselves_and_to_nothing_are_entries_of_unknown_version(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to(tmp_path / "a")
+    (tmp_path / "b").symlink_to(tmp_path / "unmounted" / "b.jpg")
+    (tmp_path / "c").write_bytes(b"c")
+    found = list(Storage().objects(str(tmp_path) + "/"))
+    assert [(o.uri.rpartition("/")[2], o.version == UNKNOWN) for o in found] == [("a", True), ("b", True), ("c", False)]
+    with pytest.raises(NotFound):
+        Storage().read(found[1].uri)
+
+
+def test_what_fsspec_lists_has_the_version_that_it_answers_with() -> None:
+    """Its memory file system tells the time of creation as a number in listings and as a date in answers."""
+    fsspec.filesystem("memory").pipe("/versions/a", b"a")
+    storage = Storage()
+    (listed,) = storage.objects("memory://versions")
+    assert storage.stat(listed.uri) == listed
+    assert storage.read(listed.uri) == (b"a", listed)
