@@ -23,7 +23,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,12 +33,14 @@ from facebatch.dataset import Dataset
 from facebatch.errors import FacebatchError
 from facebatch.plan import Shard
 from facebatch.sources import Ranges
-from facebatch.storage import StorageError
+from facebatch.storage import Storage, StorageError
 
 BEAT = 10.0
 """Seconds between heartbeats."""
 EXPIRY = 60.0
 """A heartbeat that has not changed for so long belongs to a dead run."""
+_PATIENCE = 5
+"""Seconds for writing one heartbeat. With a run's own retries, minutes would pass before a dead storage is noticed."""
 _WAKE = signal.SIGUSR1
 """Ends a run that lost its heart. Not SIGINT: shells start background jobs of scripts with SIGINT ignored."""
 
@@ -54,6 +56,7 @@ class File:
     path: str
     rows: int
     bytes: int
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,7 @@ class Epoch:
 
     def __init__(self, dataset: Dataset, number: int) -> None:
         self._dataset, self.number = dataset, number
+        self._storage = Storage(replace(dataset.storage.options, timeout=_PATIENCE, retries=0))
         self._stop = threading.Event()
         self.lost: str | None = None
         """Why the heart has stopped, if it has. The run is interrupted then, well before another may take over."""
@@ -154,7 +158,7 @@ class Epoch:
         count, last = 0, time.monotonic()
         while not self._stop.is_set():
             try:
-                self._dataset.storage.put(_epoch(self._dataset, self.number, "alive"), str(count).encode())
+                self._storage.put(_epoch(self._dataset, self.number, "alive"), str(count).encode())
                 count, last = count + 1, time.monotonic()
             except StorageError as error:
                 if time.monotonic() - last > EXPIRY / 2:
@@ -228,16 +232,15 @@ def sweep(dataset: Dataset, guard: Guard, state: State) -> int:
     swept = 0
     for folder in ("images", "faces", "_facebatch"):
         for found in list(dataset.storage.objects(dataset.path(folder) + "/")):
-            if _is_leftover(found.uri) or (found.uri not in kept and _is_ours(found.uri, guard.epoch)):
+            if _is_leftover(found.uri, guard.epoch) or (found.uri not in kept and _is_ours(found.uri, guard.epoch)):
                 dataset.storage.delete(found.uri)
                 swept += found.uri.endswith(".parquet")
     return swept
 
 
 def write_record(dataset: Dataset, record: Record) -> None:
-    """Commit. From here on the record's files count. Raises FacebatchError if the name stands for something else."""
-    if not dataset.storage.create(_record(dataset, record.name), json.dumps(asdict(record)).encode()):
-        raise FacebatchError(f"the record {record.name} exists with another content; run the same command again")
+    """Commit. From here on the record's files count, unless another attempt at the same rows was first: then its do."""
+    dataset.storage.create(_record(dataset, record.name), json.dumps(asdict(record)).encode())
 
 
 def has_record(dataset: Dataset, name: str) -> bool:
@@ -252,19 +255,26 @@ def write_end(dataset: Dataset, epoch: int, shard_id: str, items: int, gone: Ran
 
 
 def _accept(dataset: Dataset, records: Iterable[Record]) -> State:
-    """Records whose ranges nobody claimed before: final ones first, then the newest of those that are to be retried."""
+    """Records whose ranges nobody claimed before: final ones first, then the newest of those that are to be retried.
+
+    Rows to be retried do not count where there is nothing left to retry: their container was replaced.
+    """
     accepted: list[Record] = []
     taken: dict[str, Ranges] = {}
     done: dict[str, Ranges] = {}
+    ends = dict(_ends(dataset))
     for record in sorted(records, key=lambda r: (r.retryable, -r.epoch if r.retryable else r.epoch, r.name)):
-        if any(_overlap(ranges, taken.get(shard, [])) for shard, ranges in record.ranges.items()):
+        lost = {shard: ends[shard][1] for shard in record.ranges if record.retryable and shard in ends}
+        if any(
+            _overlap(ranges, [*taken.get(shard, []), *lost.get(shard, [])]) for shard, ranges in record.ranges.items()
+        ):
             continue
         accepted.append(record)
         for shard, ranges in record.ranges.items():
             taken[shard] = merged([*taken.get(shard, []), *ranges])
             if not record.retryable:
                 done[shard] = merged([*done.get(shard, []), *ranges])
-    return State(accepted, done, dict(_ends(dataset)))
+    return State(accepted, done, ends)
 
 
 def merged(ranges: Iterable[tuple[int, int]]) -> Ranges:
@@ -354,14 +364,17 @@ def _host() -> str:
 
 
 def _boot() -> str:
-    """Changes with each boot, so that a process number of before is not taken for one of now."""
-    file = Path("/proc/sys/kernel/random/boot_id")
-    return file.read_text().strip() if file.exists() else str(int(psutil.boot_time()))
+    """Changes with each boot and differs between containers: within one of it a process number means one process."""
+    file, space = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+    boot = file.read_text().strip() if file.exists() else str(int(psutil.boot_time()))
+    return f"{boot} {os.readlink(space)}" if space.exists() else boot
 
 
 _DATA = re.compile(
-    r"/(?:images|faces)/(\d{5,})-[0-9a-f]{16}\.parquet$|/_facebatch/records/(\d{5,})-[0-9a-f]{16}\.json$"
+    r"/(?:images|faces)/(\d{5,})-[0-9a-f]{16}-[0-9a-f]{8}\.parquet$"
+    r"|/_facebatch/records/(\d{5,})-[0-9a-f]{16}\.json$"
 )
+_ASIDE = re.compile(r"/\.(\d{5,})[^/]*\.tmp$")
 
 
 def _is_ours(uri: str, epoch: int) -> bool:
@@ -370,10 +383,10 @@ def _is_ours(uri: str, epoch: int) -> bool:
     return match is not None and int(match[1] or match[2]) <= epoch
 
 
-def _is_leftover(uri: str) -> bool:
-    """What a killed local write leaves aside."""
-    name = uri.rpartition("/")[2]
-    return name.startswith(".") and name.endswith(".tmp")
+def _is_leftover(uri: str, epoch: int) -> bool:
+    """What a killed local write of this epoch or an earlier one leaves aside."""
+    match = _ASIDE.search(uri)
+    return match is not None and int(match[1]) <= epoch
 
 
 def _epoch(dataset: Dataset, number: int, suffix: str) -> str:

@@ -20,7 +20,7 @@ from facebatch.errors import FacebatchError
 from facebatch.ids import shard_id
 from facebatch.schema import PLAN
 from facebatch.sources import Kind, Source
-from facebatch.storage import Object
+from facebatch.storage import UNKNOWN, Object
 
 _ROW_GROUP = 8192
 """Rows of a plan file read at once: enough for a shard, few enough to read a shard of a million-object plan in 5 ms."""
@@ -59,7 +59,7 @@ def compare(sources: Iterable[Source], planned: dict[str, str]) -> Listing:
         uri = source.object.uri
         if uri not in planned:
             fresh.setdefault(uri, source)
-        elif planned[uri] != f"{source.object.size}-{source.object.version}":
+        elif planned[uri] != _version(source.object) and not planned[uri].endswith(UNKNOWN):
             changed.append(uri)
     return Listing(list(fresh.values()), changed)
 
@@ -98,17 +98,17 @@ def grouped(sources: Iterable[Source], limits: config.Shards) -> Iterator[list[S
         yield files
 
 
-def load(dataset: Dataset) -> tuple[list[Shard], dict[str, str]]:
-    """All shards of all plans, in order, and the planned version of every object by URI."""
+def load(dataset: Dataset, plans: int | None = None) -> tuple[list[Shard], dict[str, str]]:
+    """All shards of the first so many plans (of all by default), and the planned version of every object by URI."""
     shards: list[Shard] = []
     versions: dict[str, str] = {}
-    for number in range(count(dataset)):
+    for number in range(count(dataset) if plans is None else plans):
         with dataset.storage.open(_path(dataset, number)) as stream:
             table = pq.ParquetFile(stream).read()
         for uri, size, etag, mtime in zip(
             *(table[c].to_pylist() for c in ("uri", "size", "etag", "mtime_ns")), strict=True
         ):
-            versions[uri] = f"{size}-{etag or mtime}"
+            versions[uri] = _version(Object(uri, size, etag, mtime))
         shards += _shards(table, number)
     return shards, versions
 
@@ -137,6 +137,10 @@ def _shards(table: pa.Table, number: int) -> Iterator[Shard]:
         rows = end - first
         yield Shard(name, kind, number, first, rows, int(sizes[first:end].sum()), rows if kind is Kind.FILES else None)
         first = end
+
+
+def _version(found: Object) -> str:
+    return f"{found.size}-{found.version}"
 
 
 def _path(dataset: Dataset, number: int) -> str:

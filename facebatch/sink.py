@@ -2,7 +2,8 @@
 
 The order is the promise. Images and faces are put first, each whole; the record that names them is created last. A kill
 before the record leaves files that no record names: they do not count and are swept. A kill after it leaves nothing
-to do. A second attempt at the same rows finds the record, or writes the same files again under the same names.
+to do. A second attempt at the same rows has the same record name; of two at once, one record stands. Files are named
+by their content, so that no attempt writes over what another has committed.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ class Writer:
 
     def _file(self, folder: str, name: str, table: pa.Table) -> tuple[File, bytes]:
         data = encoded(table.replace_schema_metadata(stamped(table.schema, self.facts).metadata))
-        return File(f"{folder}/{name}.parquet", table.num_rows, len(data)), data
+        digest = hashlib.sha256(data).hexdigest()
+        return File(f"{folder}/{name}-{digest[:8]}.parquet", table.num_rows, len(data), digest), data
 
 
 def images_table(works: list[Work]) -> pa.Table:

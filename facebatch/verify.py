@@ -1,12 +1,13 @@
 """`facebatch verify`: proves from the files themselves that a dataset is whole. Reads everything, changes nothing.
 
-Checked: every file is the one its record names (rows, bytes, contract) and there is no other; the rows of each shard
-are exactly its indices, once; the sum law holds, per shard and in total; ids are unique and belong together; vectors
-have length one and boxes lie in their pictures.
+Checked: every file is the one its record names (sha256, rows, bytes, contract) and there is no other; the rows of each
+shard are exactly its indices, once; the sum law holds, per shard and in total; ids are unique and belong together;
+vectors have length one and boxes lie in their pictures.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ import pyarrow.parquet as pq
 
 from facebatch import ledger, plan
 from facebatch.dataset import Dataset
-from facebatch.ids import image_id
+from facebatch.ids import face_id, image_id
 from facebatch.ledger import Record, State
 from facebatch.plan import Shard
 from facebatch.reasons import Status
@@ -56,7 +57,7 @@ def verify(dataset: Dataset) -> Report:
         try:
             images = _table(dataset, record, "images", report)
             faces = _table(dataset, record, "faces", report)
-        except (StorageError, pa.ArrowException) as error:
+        except (StorageError, pa.ArrowException, OSError, KeyError, ValueError) as error:  # pyarrow at torn pages
             report.problems.append(f"a file of record {record.name} cannot be read: {error}")
             continue
         report.problems += list(_record_problems(record, images, faces, facts["contract_id"]))
@@ -80,6 +81,8 @@ def verify(dataset: Dataset) -> Report:
 def _table(dataset: Dataset, record: Record, folder: str, report: Report) -> pa.Table:
     file = record.images if folder == "images" else record.faces
     data, _ = dataset.storage.read(dataset.path(file.path))
+    if (digest := hashlib.sha256(data).hexdigest()) != file.sha256:
+        report.problems.append(f"{file.path} is damaged: its sha256 is {digest}, its record says {file.sha256}")
     parquet = pq.ParquetFile(io.BytesIO(data))
     table = parquet.read()
     if (len(data), table.num_rows) != (file.bytes, file.rows):
@@ -115,10 +118,10 @@ def _record_problems(record: Record, images: pa.Table, faces: pa.Table, contract
     announced = {i: n for i, n in zip(images["image_id"].to_pylist(), images["n_faces"].to_pylist(), strict=True) if n}
     if counted != announced:
         yield f"the faces of record {name} are not those its images announce in n_faces"
-    if pc.count_distinct(faces["face_id"]).as_py() != faces.num_rows:
-        yield f"record {name} has a face id twice"
+    if foreign := _foreign_faces(images, faces, contract):
+        yield f"{foreign} faces of record {name} do not belong to their images (ids, order, uri, member or contract)"
     norms = np.linalg.norm(faces["embedding"].combine_chunks().flatten().to_numpy().reshape(-1, 512), axis=1)
-    if far := int((np.abs(norms - 1) > _NORM_TOLERANCE).sum()):
+    if far := int((~(np.abs(norms - 1) <= _NORM_TOLERANCE)).sum()):  # so that nan is far, too
         yield f"{far} vectors of record {name} do not have length 1"
     sizes = {
         identity: (width, height)
@@ -133,6 +136,25 @@ def _record_problems(record: Record, images: pa.Table, faces: pa.Table, contract
         yield f"{outside} boxes of record {name} do not lie in their pictures"
 
 
+def _foreign_faces(images: pa.Table, faces: pa.Table, contract: str) -> int:
+    """Faces whose id is not that of their image and index, whose indices are not 0, 1, ..., or that carry something
+    else than their image."""
+    places = {
+        identity: (uri, member)
+        for identity, uri, member in zip(*(images[c].to_pylist() for c in ("image_id", "uri", "member")), strict=True)
+    }
+    following: dict[str, int] = {}
+    foreign = 0
+    for identity, image, index, uri, member, made in zip(
+        *(faces[c].to_pylist() for c in ("face_id", "image_id", "face_index", "uri", "member", "contract")), strict=True
+    ):
+        expected = following.get(image, 0)
+        following[image] = expected + 1
+        right = (face_id(image, expected), expected, places.get(image), contract)
+        foreign += (identity, index, (uri, member), made) != right
+    return foreign
+
+
 def _shard_problems(shards: list[Shard], state: State, rows: dict[str, list[np.ndarray]]) -> Iterator[str]:
     problems = []
     for shard in shards:
@@ -144,10 +166,21 @@ def _shard_problems(shards: list[Shard], state: State, rows: dict[str, list[np.n
             problems.append(f"shard {shard.shard_id} has not been read to its end; run `facebatch index` again")
         elif len(index) != count:
             problems.append(f"shard {shard.shard_id} has {len(index)} rows of {count}; run `facebatch index` again")
+        elif not np.array_equal(np.unique(index), _indices(shard, state)):
+            problems.append(f"shard {shard.shard_id} has rows of other indices than its own, e.g. {index[-1]}")
     problems += [f"there are rows of shard {name}, which no plan names" for name in rows]
     yield from problems[:_SHOWN]
     if len(problems) > _SHOWN:
         yield f"... and {len(problems) - _SHOWN} more problems of shards"
+
+
+def _indices(shard: Shard, state: State) -> np.ndarray:
+    """The indices that the shard's rows must have: all but what is gone for good."""
+    items, gone = state.ends.get(shard.shard_id, (shard.count or 0, []))
+    every = np.ones(items if shard.count is None else shard.count, bool)
+    for low, high in gone:
+        every[low:high] = False
+    return np.flatnonzero(every)
 
 
 def _strangers(dataset: Dataset, state: State) -> list[str]:

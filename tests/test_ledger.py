@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -86,7 +87,7 @@ def test_what_a_run_writes_after_it_was_taken_over_is_void_and_swept(dataset: Da
         assert state(dataset).records == []
         Writer(dataset, epoch.guard, FACTS).write([work(0), work(1), work(2)])
         assert state(dataset).done == {"s1": [(0, 3)]}
-        assert f"{late.name}.parquet" in _names(dataset, "images")
+        assert late.images.path.removeprefix("images/") in _names(dataset, "images")
         assert ledger.sweep(dataset, epoch.guard, state(dataset)) == 2
     assert late.name not in " ".join(_names(dataset, "images") | _names(dataset, "_facebatch/records"))
     zombie._stop.set()
@@ -130,6 +131,35 @@ def test_only_names_of_ours_are_swept(dataset: Dataset) -> None:
     assert {"notes.parquet", "00001-xyz.parquet"} <= _names(dataset, "images")
     assert "mine.csv" in _names(dataset, "faces")
     assert not any(name.endswith(".tmp") for name in _names(dataset, "images"))
+
+
+def test_a_zombie_does_not_sweep_the_unfinished_writes_of_its_successor(tmp_path: Path) -> None:
+    dataset = Dataset.at(Storage(), str(tmp_path))
+    _run(dataset, 0)
+    ours, theirs = (tmp_path / "images" / f".0000{n}-{'a' * 16}.parquet.{'b' * 32}.tmp" for n in (1, 2))
+    ours.write_bytes(b"half")
+    theirs.write_bytes(b"half")
+    ledger.sweep(dataset, _Blind(1), state(dataset))
+    assert not ours.exists()
+    assert theirs.exists()
+
+
+def test_rows_to_be_tried_again_do_not_count_where_nothing_is_left_to_try(dataset: Dataset) -> None:
+    """A tar of ten was read but for one member; then another tar was put in its place."""
+    tar = Shard("s1", Kind.TAR, 0, 0, 1, 100, None)
+    _run(dataset, *(i for i in range(10) if i != 4))
+    _run(dataset, 4, reason=Reason.OUT_OF_MEMORY)
+    ledger.write_end(dataset, 2, "s1", 10, [])
+    assert state(dataset).missing(tar)
+    with taken(dataset) as epoch:
+        settle(dataset, epoch.number)
+        Writer(dataset, epoch.guard, FACTS).write([work(10, reason=Reason.SOURCE_CHANGED)])
+        ledger.write_end(dataset, epoch.number, "s1", 11, [(4, 5)])
+    now = state(dataset)
+    assert not now.missing(tar)
+    assert not any(record.retryable for record in now.records)
+    assert now.totals()["failed/SOURCE_CHANGED"] == 1
+    assert "failed/OUT_OF_MEMORY" not in now.totals()
 
 
 def test_of_two_records_for_the_same_rows_one_counts(dataset: Dataset) -> None:
@@ -198,6 +228,21 @@ def test_a_process_number_that_was_given_again_is_not_the_owner(dataset: Dataset
     _claim(dataset, 1, started=1.0)
     with taken(dataset, wait=30) as epoch:
         assert epoch.number == 2
+
+
+def test_a_container_with_process_numbers_of_its_own_is_another_host(dataset: Dataset) -> None:
+    """Two containers on one machine: the owner's process number means nothing here."""
+    _killed_run(dataset)
+    _claim(dataset, 1, boot="the same boot pid:[7]", pid=os.getpid())
+    with taken(dataset, wait=0.1) as epoch:
+        assert epoch.number == 2
+
+
+def test_the_heart_has_a_storage_of_its_own_that_gives_up_soon(dataset: Dataset) -> None:
+    with taken(dataset) as epoch:
+        assert epoch._storage.options.retries == 0
+        assert epoch._storage.options.timeout < ledger.EXPIRY / 4
+        assert epoch._storage.options.endpoint == dataset.storage.options.endpoint
 
 
 def test_an_owner_on_another_host_is_dead_when_its_heartbeat_stands_still(dataset: Dataset) -> None:

@@ -139,6 +139,23 @@ def test_a_second_attempt_at_the_same_rows_writes_nothing(writer: Writer, monkey
     assert writer.write([work(1), work(0, 1)]) == first
 
 
+def test_of_two_attempts_at_once_one_stands_whole(place: tuple[Storage, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that Ray took for dead writes on: its files differ in the last bit, and so in their names."""
+    dataset = Dataset.at(*place)
+    with ledger.taken(dataset) as epoch:
+        ledger.settle(dataset, epoch.number)
+        writer = Writer(dataset, epoch.guard, FACTS)
+        monkeypatch.setattr("facebatch.sink.has_record", lambda *_: False)  # both looked before either was there
+        (first,) = writer.write([work(0, 3), work(1)])
+        (second,) = writer.write([work(0, 2), work(1)])
+        assert first.name == second.name
+        now = ledger.state(dataset)
+        assert now.records == [first]
+        assert _read(writer, first.faces.path).metadata.num_rows == 3
+        assert ledger.sweep(dataset, epoch.guard, now) == 2
+        assert {o.uri for o in dataset.storage.objects(dataset.path("faces") + "/")} == {dataset.path(first.faces.path)}
+
+
 def test_the_same_rows_get_the_same_names_whatever_their_order(writer: Writer) -> None:
     (one,) = writer.write([work(0), work(1)])
     other = Writer(writer.dataset, Guard(2), FACTS).write([work(1), work(0)])[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections.abc import Callable
@@ -77,7 +78,7 @@ def test_a_torn_file_is_found(dataset: Dataset) -> None:
 
 
 def _rewritten(dataset: Dataset, folder: str, change: Callable[[pa.Table], pa.Table]) -> None:
-    """Change a table on the disk, and its record's bytes and rows with it, as a bug would."""
+    """Change a table on the disk, and what its record says of the file with it, as a bug would."""
     for record in Path(dataset.internal("records")).glob("*.json"):
         content: dict[str, Any] = json.loads(record.read_text())
         file = Path(dataset.path(content[folder]["path"]))
@@ -86,7 +87,8 @@ def _rewritten(dataset: Dataset, folder: str, change: Callable[[pa.Table], pa.Ta
         sink = io.BytesIO()
         pq.write_table(table.replace_schema_metadata(parquet.schema_arrow.metadata), sink)
         file.write_bytes(sink.getvalue())
-        content[folder] |= {"rows": table.num_rows, "bytes": len(sink.getvalue())}
+        digest = hashlib.sha256(sink.getvalue()).hexdigest()
+        content[folder] |= {"rows": table.num_rows, "bytes": len(sink.getvalue()), "sha256": digest}
         record.write_text(json.dumps(content))
 
 
@@ -106,7 +108,12 @@ def _with(table: pa.Table, column: str, values: Any) -> pa.Table:
         ("images", lambda t: _with(t, "status", ["fine"] * t.num_rows), "do not add up"),
         ("images", lambda t: _with(t, "shard_id", ["other"] * t.num_rows), "which no plan names"),
         ("faces", lambda t: t.slice(1), "not those its images announce"),
-        ("faces", lambda t: _with(t, "face_id", ["a"] * t.num_rows), "has a face id twice"),
+        ("faces", lambda t: _with(t, "face_id", ["a"] * t.num_rows), "do not belong to their images"),
+        ("faces", lambda t: _with(t, "face_index", [0] * t.num_rows), "do not belong to their images"),
+        ("faces", lambda t: _with(t, "uri", ["/x"] * t.num_rows), "do not belong to their images"),
+        ("faces", lambda t: _with(t, "contract", ["c2"] * t.num_rows), "do not belong to their images"),
+        ("faces", lambda t: _with(t, "embedding", np.full((t.num_rows, 512), np.nan).tolist()), "do not have length 1"),
+        ("images", lambda t: _with(t, "index", pc.add(t["index"], 100).to_pylist()), "rows of other indices"),
         ("faces", lambda t: _with(t, "x_max", [1e6] * t.num_rows), "do not lie in their pictures"),
         ("faces", lambda t: _with(t, "x_min", pc.add(t["x_max"], 1).to_pylist()), "do not lie in their pictures"),
         ("faces", lambda t: _with(t, "embedding", np.ones((t.num_rows, 512)).tolist()), "do not have length 1"),
@@ -118,6 +125,17 @@ def test_each_kind_of_damage_is_found(
 ) -> None:
     _rewritten(dataset, folder, change)
     assert problem in _problems(dataset)
+
+
+def test_a_single_flipped_bit_is_found_wherever_it_is(dataset: Dataset) -> None:
+    """Parquet has no checksums by default; torn pages make pyarrow raise errors of many kinds."""
+    file = next(Path(dataset.path("faces")).glob("*.parquet"))
+    whole, random = file.read_bytes(), np.random.default_rng(0)
+    for _ in range(200):
+        damaged = bytearray(whole)
+        damaged[random.integers(len(whole))] ^= 1 << int(random.integers(8))
+        file.write_bytes(bytes(damaged))
+        assert f"{file.name} is damaged: its sha256 is" in _problems(dataset)
 
 
 def test_a_file_that_is_not_the_one_of_its_record_is_found(dataset: Dataset) -> None:

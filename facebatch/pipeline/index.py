@@ -14,7 +14,7 @@ from facebatch.config import Config
 from facebatch.contract import contract, contract_id
 from facebatch.dataset import Dataset
 from facebatch.errors import FacebatchError, Unreconciled
-from facebatch.ledger import Epoch, State
+from facebatch.ledger import Epoch, Guard, State
 from facebatch.packs import Model
 from facebatch.pipeline import job as jobs
 from facebatch.pipeline.cluster import LOGS, connected
@@ -45,7 +45,7 @@ def index(config: Config, console: Console) -> Summary:
     facts = dataset.open(_facts(config, detector, embedder))
     with ledger.taken(dataset) as epoch:
         state = ledger.settle(dataset, epoch.number)
-        shards = _planned(dataset, config, console)
+        shards = _planned(dataset, epoch.guard, config, console)
         todo = [shard for shard in shards if state.missing(shard)]
         _announce(console, shards, todo, state)
         writer = Writer(dataset, epoch.guard, facts)
@@ -89,16 +89,22 @@ def _facts(config: Config, detector: Model, embedder: Model) -> dict[str, Any]:
     }
 
 
-def _planned(dataset: Dataset, config: Config, console: Console) -> list[Shard]:
-    """All shards of the dataset, those of this run's new objects included, which are frozen first."""
-    shards, versions = plan.load(dataset)
+def _planned(dataset: Dataset, guard: Guard, config: Config, console: Console) -> list[Shard]:
+    """All shards of the dataset, those of this run's new objects included, which are frozen first.
+
+    The number of the new plan is taken before the listing, which can last hours: a run that was taken over meanwhile
+    finds that number used, or its right to write gone.
+    """
+    number = plan.count(dataset)
+    shards, versions = plan.load(dataset, number)
     listing = plan.compare(sources.expand(dataset.storage, config.inputs, dataset.root), versions)
     if listing.changed:
         few = ", ".join(listing.changed[:3]) + (" ..." if len(listing.changed) > 3 else "")
         say(console, f"{len(listing.changed)} objects changed since they were planned; their rows stay as is: {few}")
     if listing.fresh:
-        plan.freeze(dataset, plan.count(dataset), listing.fresh, config.shards)
-        shards, _ = plan.load(dataset)
+        guard.check()
+        plan.freeze(dataset, number, listing.fresh, config.shards)
+        shards, _ = plan.load(dataset, number + 1)
     return shards
 
 

@@ -89,8 +89,8 @@ def assert_same_faces(
     for name in (*key, "face_index", "alignment", "quality_reasons"):
         assert one[name].to_pylist() == other[name].to_pylist(), name
     for name in ("x_min", "y_min", "x_max", "y_max"):
-        assert np.abs(one[name].to_numpy() - other[name].to_numpy()).max(initial=0) <= 0.01, name
-    assert np.abs(vectors(one) - vectors(other)).max(initial=0) <= 1e-5
+        assert np.abs(one[name].to_numpy() - other[name].to_numpy()).max(initial=0) <= box, name
+    assert np.abs(vectors(one) - vectors(other)).max(initial=0) <= vector
 
 
 def vectors(faces: pa.Table) -> np.ndarray:
