@@ -16,9 +16,9 @@ from pydantic import TypeAdapter
 
 from facebatch.importers import Given, Imported
 from facebatch.importers.blocks import batch_norm
-from facebatch.importers.checkpoint import Checkpoint, Source
+from facebatch.importers.checkpoint import Source
 from facebatch.importers.network import Network, folded
-from facebatch.importers.torch_file import read_state_dict
+from facebatch.importers.torch_file import poured
 
 _EPS = 1e-5
 _STEM = 64
@@ -42,11 +42,8 @@ class Variant:
 
 def convert(files: Sequence[Given], options: Mapping[str, Any]) -> Imported:
     """A state dict of one variant. Output: `loc` N x P x 4, and `conf` N x P x 2 (background, face), softmaxed."""
-    (given,) = files
-    checkpoint = Checkpoint(read_state_dict(given), given.name)
-    graph = build(checkpoint, TypeAdapter(Variant).validate_python(dict(options)))
-    checkpoint.finish()
-    return Imported(graph, checkpoint.trainable)
+    variant = TypeAdapter(Variant).validate_python(dict(options))
+    return poured(files, lambda source: build(source, variant))
 
 
 def build(source: Source, variant: Variant) -> bytes:

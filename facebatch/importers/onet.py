@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from facebatch.importers import Given, Imported
-from facebatch.importers.checkpoint import Checkpoint, Source
+from facebatch.importers.checkpoint import Source
 from facebatch.importers.network import Network
-from facebatch.importers.torch_file import read_state_dict
+from facebatch.importers.torch_file import poured
 
 _SIDE = 48
 _CONVS = ((3, 32, 3, 3), (32, 64, 3, 3), (64, 64, 3, 2), (64, 128, 2, 0))
@@ -21,11 +21,7 @@ _CONVS = ((3, 32, 3, 3), (32, 64, 3, 3), (64, 64, 3, 2), (64, 128, 2, 0))
 
 def convert(files: Sequence[Given], options: Mapping[str, Any]) -> Imported:
     """Input: N x 3 x 48 x 48. Output: `landmarks` N x 10 (x, y of five points, 0..1 of the crop), `score` N x 1."""
-    (given,) = files
-    checkpoint = Checkpoint(read_state_dict(given), given.name)
-    graph = build(checkpoint)
-    checkpoint.finish()
-    return Imported(graph, checkpoint.trainable)
+    return poured(files, build)
 
 
 def build(source: Source) -> bytes:

@@ -15,9 +15,9 @@ from pydantic import TypeAdapter
 
 from facebatch.importers import Given, Imported
 from facebatch.importers.blocks import Blocks
-from facebatch.importers.checkpoint import Checkpoint, Source
+from facebatch.importers.checkpoint import Source
 from facebatch.importers.network import Network
-from facebatch.importers.torch_file import read_state_dict
+from facebatch.importers.torch_file import poured
 
 _STAGES = (  # (channels in, channels out, stride) of each separable convolution
     ((8, 16, 1), (16, 32, 2), (32, 32, 1), (32, 64, 2), (64, 64, 1)),
@@ -37,11 +37,8 @@ class Variant:
 
 def convert(files: Sequence[Given], options: Mapping[str, Any]) -> Imported:
     """Output: `loc` N x P x 4, `conf` N x P x 2 (background, face; softmaxed), `landms` N x P x 10."""
-    (given,) = files
-    checkpoint = Checkpoint(read_state_dict(given), given.name)
-    graph = build(checkpoint, TypeAdapter(Variant).validate_python(dict(options)))
-    checkpoint.finish()
-    return Imported(graph, checkpoint.trainable)
+    variant = TypeAdapter(Variant).validate_python(dict(options))
+    return poured(files, lambda source: build(source, variant))
 
 
 def build(source: Source, variant: Variant) -> bytes:

@@ -13,14 +13,15 @@ import pickle
 import struct
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from facebatch.errors import FacebatchError
-from facebatch.importers import Given
+from facebatch.importers import Given, Imported
+from facebatch.importers.checkpoint import Checkpoint, Source
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _TYPES = {
@@ -86,6 +87,16 @@ def read_state_dict(given: Given) -> dict[str, np.ndarray]:
     if not arrays:
         raise FacebatchError(f"{given.name} is a PyTorch state dict without any array")
     return arrays
+
+
+def poured(files: Sequence[Given], build: Callable[[Source], bytes]) -> Imported:
+    """The graph of an architecture, filled with the one state dict among the files. Raises FacebatchError if that is of
+    another model."""
+    (given,) = files
+    checkpoint = Checkpoint(read_state_dict(given), given.name)
+    graph = build(checkpoint)
+    checkpoint.finish()
+    return Imported(graph, checkpoint.trainable)
 
 
 class _Unpickler(pickle._Unpickler):
