@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -63,10 +64,14 @@ def test_each_image_of_a_batch_gets_its_own_faces() -> None:
 def test_the_second_pass_gives_only_large_boxes() -> None:
     settings = Settings("stretch", (Pass(((64, 48),)), Pass(((64, 48),), fill=0.5, min_face=0.4)), 0.6, 0.5)
     detector = Detector(Session(models.bright_squares(), "cpu"), settings)
-    (faces,) = _find(detector, settings, _squares((0, 0, 255), (1, 0, 255), (0, 1, 255), (1, 1, 255)))
+    picture = _squares((0, 0, 255), (1, 0, 255), (0, 1, 255), (1, 1, 255))
+    (faces,) = _find(detector, settings, picture)
     sizes = (faces.boxes[:, 2] - faces.boxes[:, 0]).tolist()
     assert sizes.count(160) == 4, "the first pass sees four cells"
     assert sizes.count(320) == 1, "the second sees the picture at half size, where the four are one"
+    stricter = replace(settings, passes=(settings.passes[0], replace(settings.passes[1], min_face=0.6)))
+    (faces,) = _find(Detector(Session(models.bright_squares(), "cpu"), stricter), stricter, picture)
+    assert (faces.boxes[:, 2] - faces.boxes[:, 0]).tolist() == [160] * 4, "320 of 640 pixels are less than 0.6"
 
 
 def test_what_the_detector_says_is_cut_to_the_picture_and_made_sane() -> None:
