@@ -14,6 +14,8 @@ import pytest
 from facebatch import packs, pull
 from facebatch.errors import FacebatchError
 from facebatch.packs import File, Pack, Weights
+from facebatch.resources import folder
+from tests.test_cli import run
 
 BODY = bytes(range(256)) * 2000
 
@@ -170,3 +172,24 @@ def test_a_full_disk_is_one_sentence(server: Server, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(pull, "_download", full)
     with pytest.raises(FacebatchError, match="cannot be written: .*No space left"):
         pull.pull(_pack(server.url), lambda *_: None)
+
+
+@pytest.mark.needs_models
+def test_the_command_shows_the_licence_first_and_proves_what_came(
+    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (source,) = (place for place in packs.find(packs.pack("yunet-n")) if place)
+    server.body = Path(source).read_bytes()
+    address = str(packs.pack("yunet-n").weights.files[0].url)
+    (tmp_path / "models").mkdir()
+    for file in folder("models").glob("*.yaml"):
+        (tmp_path / "models" / file.name).write_text(file.read_text().replace(address, server.url))
+    monkeypatch.setattr(packs, "folder", lambda _: tmp_path / "models")
+    monkeypatch.delenv("FACEBATCH_MODELS")
+    assert run("models", "pull", "yunet-n") == 0
+    said = capsys.readouterr()
+    assert said.out.strip() == str(packs.cache_folder() / "yunet" / "yunet_n_dynamic.onnx")
+    assert said.err.startswith("yunet-n: licence Apache-2.0, https://")
+    assert packs.load("yunet-n", "detector").path == said.out.strip()
+    assert run("models", "pull", "edgeface-xs") == 1
+    assert "NO COMMERCIAL USE" in capsys.readouterr().err
