@@ -3,7 +3,8 @@
 images/*.parquet  faces/*.parquet     the tables
 _facebatch/dataset.json               what the dataset is: format, contract, models, licences (created once)
 _facebatch/plan/                      facebatch.plan
-_facebatch/epochs/ records/ ends/     facebatch.ledger
+_facebatch/epochs/                    facebatch.epochs
+_facebatch/records/ ends/             facebatch.ledger
 _facebatch/runs/00003.json            how run 3 was configured and what it cost
 """
 

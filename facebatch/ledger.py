@@ -1,9 +1,7 @@
-"""The ledger: what is done, and who may write. Everything a run has to know after a kill stands in `_facebatch/`.
+"""The ledger: what is done. Everything a run has to know after a kill stands in `_facebatch/`; who may write, see
+`facebatch.epochs`.
 
-    epochs/00003.json        run 3 owns the dataset from here on (created once: two runs cannot both be run 3)
     epochs/00003.accepted    the records of earlier runs that count; whatever they still write after this is void
-    epochs/00003.alive       its heartbeat, while it runs
-    epochs/00003.ended       it came to its end
     records/00003-9f3a.json  one commit: these files hold these index ranges (created once, after the files)
     ends/00003-SHARD-1200-0  a reader reached the end of this tar: 1,200 items, 0 of them unreadable for good
 
@@ -13,40 +11,15 @@ Records alone say what is done. A file in images/ or faces/ that no accepted rec
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import socket
-import threading
-import time
-import uuid
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from typing import Any, Protocol
-
-import psutil
+from dataclasses import asdict, dataclass, field
 
 from facebatch.dataset import Dataset
-from facebatch.errors import FacebatchError
+from facebatch.epochs import EpochGuard, Guard, epoch_path, last_epoch
 from facebatch.plan import Shard
 from facebatch.sources import Ranges
-from facebatch.storage import Storage, StorageError
-
-BEAT = 10.0
-"""Seconds between heartbeats."""
-EXPIRY = 60.0
-"""A heartbeat that has not changed for so long belongs to a dead run."""
-_PATIENCE = 5
-"""Seconds for writing one heartbeat. With a run's own retries, minutes would pass before a dead storage is noticed."""
-_WAKE = signal.SIGUSR1
-"""Ends a run that lost its heart. Not SIGINT: shells start background jobs of scripts with SIGINT ignored."""
-
-
-class Superseded(FacebatchError):
-    """Another run has taken this dataset over; this one must not write any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,89 +86,6 @@ class State:
         return total
 
 
-class Guard(Protocol):
-    """What a writer asks before each PUT."""
-
-    epoch: int
-
-    def check(self) -> None: ...
-
-
-class EpochGuard:
-    """Raises Superseded once a later epoch exists. Travels to the workers that write."""
-
-    def __init__(self, dataset: Dataset, epoch: int) -> None:
-        self._dataset, self.epoch = dataset, epoch
-
-    def check(self) -> None:
-        if self._dataset.storage.stat(_epoch(self._dataset, self.epoch + 1, "json")) is not None:
-            raise Superseded(f"run {self.epoch + 1} has taken over {self._dataset.root}; run {self.epoch} stops")
-
-
-class Epoch:
-    """The right to write to a dataset, until `end`. Beats in a thread of its own."""
-
-    def __init__(self, dataset: Dataset, number: int) -> None:
-        self._dataset, self.number = dataset, number
-        self._storage = Storage(replace(dataset.storage.options, timeout=_PATIENCE, retries=0))
-        self._stop = threading.Event()
-        self.lost: str | None = None
-        """Why the heart has stopped, if it has. The run is interrupted then, well before another may take over."""
-        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-        self._thread.start()
-
-    @property
-    def guard(self) -> EpochGuard:
-        return EpochGuard(self._dataset, self.number)
-
-    def end(self) -> None:
-        """Say that this run is over, so that the next one need not wait."""
-        self._stop.set()
-        self._thread.join()
-        self._dataset.storage.put(_epoch(self._dataset, self.number, "ended"), b"")
-
-    def _beat(self) -> None:
-        count, last = 0, time.monotonic()
-        while not self._stop.is_set():
-            try:
-                self._storage.put(_epoch(self._dataset, self.number, "alive"), str(count).encode())
-                count, last = count + 1, time.monotonic()
-            except StorageError as error:
-                if time.monotonic() - last > EXPIRY / 2:
-                    self.lost = f"the heartbeat could not be written for {EXPIRY / 2:.0f} s: {error}"
-                    signal.pthread_kill(threading.main_thread().ident or 0, _WAKE)
-                    return
-            self._stop.wait(BEAT)
-
-
-@contextmanager
-def taken(dataset: Dataset, wait: float = EXPIRY) -> Iterator[Epoch]:
-    """Be the next run of this dataset while the block lasts. Waits for a run on another host to be found dead.
-
-    For the main thread: a run whose heartbeat cannot be written any more is interrupted there (KeyboardInterrupt).
-    Raises FacebatchError while another run is alive.
-    """
-    before = signal.signal(_WAKE, signal.default_int_handler)
-    try:
-        epoch = _take(dataset, wait)
-        try:
-            yield epoch
-        finally:
-            epoch.end()
-    finally:
-        signal.signal(_WAKE, before)
-
-
-def _take(dataset: Dataset, wait: float) -> Epoch:
-    while True:
-        last = _last_epoch(dataset)
-        if last and dataset.storage.stat(_epoch(dataset, last, "ended")) is None:
-            _wait_for_death(dataset, last, wait)
-        claim = json.dumps({**_whoami(), "token": uuid.uuid4().hex}).encode()
-        if dataset.storage.create(_epoch(dataset, last + 1, "json"), claim):
-            return Epoch(dataset, last + 1)
-
-
 def settle(dataset: Dataset, epoch: int) -> State:
     """Decide which records of earlier runs count, write that down, and sweep everything else.
 
@@ -207,7 +97,7 @@ def settle(dataset: Dataset, epoch: int) -> State:
     state = _accept(dataset, records)
     accepted = "\n".join(record.name for record in state.records)
     dataset.storage.put(
-        _epoch(dataset, epoch, "accepted"), accepted.encode()
+        epoch_path(dataset, epoch, "accepted"), accepted.encode()
     )  # before the sweep: what is swept stays void
     sweep(dataset, EpochGuard(dataset, epoch), state)
     return state
@@ -215,7 +105,7 @@ def settle(dataset: Dataset, epoch: int) -> State:
 
 def state(dataset: Dataset) -> State:
     """What is accepted now, as a reader sees it."""
-    last = _last_epoch(dataset)
+    last = last_epoch(dataset)
     base, names = _last_settled(dataset, last + 1)
     return _accept(dataset, [r for r in _records(dataset) if r.name in names or r.epoch == base])
 
@@ -316,58 +206,12 @@ def _ends(dataset: Dataset) -> Iterator[tuple[str, tuple[int, Ranges]]]:
         yield shard, (int(items), [(low, high) for low, high in holes])
 
 
-def _last_epoch(dataset: Dataset) -> int:
-    names = (found.uri.rpartition("/")[2] for found in dataset.storage.objects(dataset.internal("epochs/")))
-    return max((int(name[:5]) for name in names if name.endswith(".json") and not name.startswith(".")), default=0)
-
-
 def _last_settled(dataset: Dataset, before: int) -> tuple[int, set[str]]:
     for epoch in range(before - 1, 0, -1):
-        path = _epoch(dataset, epoch, "accepted")
+        path = epoch_path(dataset, epoch, "accepted")
         if dataset.storage.stat(path) is not None:
             return epoch, set(dataset.storage.read(path)[0].decode().split())
     return 0, set()
-
-
-def _wait_for_death(dataset: Dataset, epoch: int, wait: float) -> None:
-    owner = json.loads(dataset.storage.read(_epoch(dataset, epoch, "json"))[0])
-    who = f"run {epoch} of {dataset.root} (process {owner['pid']} on {owner['host']})"
-    if (owner["host"], owner["boot"]) == (_host(), _boot()):
-        if _lives(owner["pid"], owner["started"]):
-            raise FacebatchError(f"{who} is still running; wait for it or stop it, then run the same command again")
-        return
-    beat = _heartbeat(dataset, epoch)
-    time.sleep(wait)
-    if _heartbeat(dataset, epoch) != beat:
-        raise FacebatchError(f"{who} is still running; wait for it or stop it, then run the same command again")
-
-
-def _heartbeat(dataset: Dataset, epoch: int) -> bytes | None:
-    path = _epoch(dataset, epoch, "alive")
-    return dataset.storage.read(path)[0] if dataset.storage.stat(path) else None
-
-
-def _whoami() -> dict[str, Any]:
-    return {"host": _host(), "boot": _boot(), "pid": os.getpid(), "started": psutil.Process().create_time()}
-
-
-def _lives(pid: int, started: float) -> bool:
-    try:
-        process = psutil.Process(pid)
-        return abs(process.create_time() - started) < 1 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _host() -> str:
-    return socket.gethostname()
-
-
-def _boot() -> str:
-    """Changes with each boot and differs between containers: within one of it a process number means one process."""
-    file, space = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
-    boot = file.read_text().strip() if file.exists() else str(int(psutil.boot_time()))
-    return f"{boot} {os.readlink(space)}" if space.exists() else boot
 
 
 _DATA = re.compile(
@@ -387,10 +231,6 @@ def _is_leftover(uri: str, epoch: int) -> bool:
     """What a killed local write of this epoch or an earlier one leaves aside."""
     match = _ASIDE.search(uri)
     return match is not None and int(match[1]) <= epoch
-
-
-def _epoch(dataset: Dataset, number: int, suffix: str) -> str:
-    return dataset.internal("epochs", f"{number:05d}.{suffix}")
 
 
 def _record(dataset: Dataset, name: str) -> str:

@@ -21,8 +21,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from facebatch.dataset import Dataset
+from facebatch.epochs import Guard
 from facebatch.ids import face_id, image_id
-from facebatch.ledger import File, Guard, Record, has_record, merged, write_record
+from facebatch.ledger import File, Record, has_record, merged, write_record
 from facebatch.reasons import Status
 from facebatch.schema import FACES, IMAGES, stamped
 from facebatch.stages import face_px

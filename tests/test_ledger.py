@@ -1,27 +1,21 @@
-"""The ledger: what counts, who may write, and what is swept."""
+"""The ledger: what counts, and what is swept."""
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
-import threading
-import time
 from pathlib import Path
 
 import pytest
 
-from facebatch import ledger
+from facebatch import epochs, ledger
 from facebatch.dataset import Dataset
-from facebatch.errors import FacebatchError
-from facebatch.ledger import EpochGuard, Superseded, merged, settle, state, taken
+from facebatch.epochs import Superseded, taken
+from facebatch.ledger import merged, settle, state
 from facebatch.plan import Shard
 from facebatch.reasons import Reason
 from facebatch.sink import Writer
 from facebatch.sources import Kind
 from facebatch.storage import Storage, StorageError
+from tests.test_epochs import Blind, killed_run, owned_by_a_dead_process
 from tests.test_sink import FACTS, work
 
 SHARD = Shard("s1", Kind.FILES, 0, 0, 10, 100, 10)
@@ -58,32 +52,32 @@ def test_runs_are_numbered_and_see_what_earlier_ones_committed(dataset: Dataset)
 
 
 def test_a_run_that_died_counts_with_what_it_committed(dataset: Dataset) -> None:
-    epoch = ledger._take(dataset, 0)
+    epoch = epochs._take(dataset, 0)
     settle(dataset, epoch.number)
     Writer(dataset, epoch.guard, FACTS).write([work(0), work(1)])
     epoch._stop.set()  # it dies here: no end is written
-    _owned_by_a_dead_process(dataset, 1)
+    owned_by_a_dead_process(dataset, 1)
     assert _run(dataset, 2) == 2
     assert state(dataset).done == {"s1": [(0, 3)]}
 
 
 def test_a_run_that_died_before_it_settled_changes_nothing(dataset: Dataset) -> None:
     _run(dataset, 0, 1)
-    _killed_run(dataset)
-    _owned_by_a_dead_process(dataset, 2)
+    killed_run(dataset)
+    owned_by_a_dead_process(dataset, 2)
     _run(dataset, 2)
     assert state(dataset).done == {"s1": [(0, 3)]}
 
 
 def test_what_a_run_writes_after_it_was_taken_over_is_void_and_swept(dataset: Dataset) -> None:
-    zombie = ledger._take(dataset, 0)
+    zombie = epochs._take(dataset, 0)
     settle(dataset, zombie.number)
-    _owned_by_a_dead_process(dataset, 1)
+    owned_by_a_dead_process(dataset, 1)
     with taken(dataset) as epoch:
         settle(dataset, epoch.number)
         with pytest.raises(Superseded, match="run 2 has taken over"):
             Writer(dataset, zombie.guard, FACTS).write([work(0), work(1)])
-        late = Writer(dataset, _Blind(1), FACTS).write([work(0), work(1)])[0]  # its check was just before the takeover
+        late = Writer(dataset, Blind(1), FACTS).write([work(0), work(1)])[0]  # its check was just before the takeover
         assert state(dataset).records == []
         Writer(dataset, epoch.guard, FACTS).write([work(0), work(1), work(2)])
         assert state(dataset).done == {"s1": [(0, 3)]}
@@ -94,13 +88,13 @@ def test_what_a_run_writes_after_it_was_taken_over_is_void_and_swept(dataset: Da
 
 
 def test_a_zombie_cannot_sweep_what_its_successor_wrote(dataset: Dataset) -> None:
-    zombie = ledger._take(dataset, 0)
+    zombie = epochs._take(dataset, 0)
     before = settle(dataset, zombie.number)
-    _owned_by_a_dead_process(dataset, 1)
+    owned_by_a_dead_process(dataset, 1)
     _run(dataset, 0, 1)
     with pytest.raises(Superseded):
         ledger.sweep(dataset, zombie.guard, before)
-    assert ledger.sweep(dataset, _Blind(1), before) == 0
+    assert ledger.sweep(dataset, Blind(1), before) == 0
     assert state(dataset).done == {"s1": [(0, 2)]}
     assert len(_names(dataset, "images")) == 1
     zombie._stop.set()
@@ -139,7 +133,7 @@ def test_a_zombie_does_not_sweep_the_unfinished_writes_of_its_successor(tmp_path
     ours, theirs = (tmp_path / "images" / f".0000{n}-{'a' * 16}.parquet.{'b' * 32}.tmp" for n in (1, 2))
     ours.write_bytes(b"half")
     theirs.write_bytes(b"half")
-    ledger.sweep(dataset, _Blind(1), state(dataset))
+    ledger.sweep(dataset, Blind(1), state(dataset))
     assert not ours.exists()
     assert theirs.exists()
 
@@ -203,154 +197,6 @@ def test_a_container_is_counted_once_it_was_read_to_its_end(dataset: Dataset) ->
     assert state(dataset).ends == {"t1": (9, [(3, 5)])}
 
 
-def test_a_second_run_is_refused_while_the_first_is_alive(dataset: Dataset) -> None:
-    with (
-        taken(dataset),
-        pytest.raises(FacebatchError, match=rf"process {os.getpid()} on .*is still running; wait"),
-        taken(dataset),
-    ):
-        pass
-    with taken(dataset) as epoch:
-        assert epoch.number == 2
-
-
-def test_a_dead_owner_on_this_host_is_recognised_at_once(dataset: Dataset) -> None:
-    _killed_run(dataset)
-    _owned_by_a_dead_process(dataset, 1)
-    started = time.monotonic()
-    with taken(dataset, wait=30) as epoch:
-        assert epoch.number == 2
-    assert time.monotonic() - started < 10
-
-
-def test_a_process_number_that_was_given_again_is_not_the_owner(dataset: Dataset) -> None:
-    _killed_run(dataset)
-    _claim(dataset, 1, started=1.0)
-    with taken(dataset, wait=30) as epoch:
-        assert epoch.number == 2
-
-
-def test_a_container_with_process_numbers_of_its_own_is_another_host(dataset: Dataset) -> None:
-    """Two containers on one machine: the owner's process number means nothing here."""
-    _killed_run(dataset)
-    _claim(dataset, 1, boot="the same boot pid:[7]", pid=os.getpid())
-    with taken(dataset, wait=0.1) as epoch:
-        assert epoch.number == 2
-
-
-def test_the_heart_has_a_storage_of_its_own_that_gives_up_soon(dataset: Dataset) -> None:
-    with taken(dataset) as epoch:
-        assert epoch._storage.options.retries == 0
-        assert epoch._storage.options.timeout < ledger.EXPIRY / 4
-        assert epoch._storage.options.endpoint == dataset.storage.options.endpoint
-
-
-def test_an_owner_on_another_host_is_dead_when_its_heartbeat_stands_still(dataset: Dataset) -> None:
-    _killed_run(dataset)
-    _claim(dataset, 1, host="elsewhere")
-    with taken(dataset, wait=0.1) as epoch:
-        assert epoch.number == 2
-
-
-def test_an_owner_on_another_host_is_alive_when_its_heartbeat_changes(
-    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _killed_run(dataset)
-    _claim(dataset, 1, host="elsewhere")
-    look = ledger._heartbeat
-
-    def beating(dataset: Dataset, epoch: int) -> bytes | None:
-        """Whoever looks twice finds a beat in between: no clock decides this test."""
-        seen = look(dataset, epoch)
-        dataset.storage.put(ledger._epoch(dataset, epoch, "alive"), os.urandom(8))
-        return seen
-
-    monkeypatch.setattr(ledger, "_heartbeat", beating)
-    with pytest.raises(FacebatchError, match="on elsewhere\\) is still running"), taken(dataset, wait=0.1):
-        pass
-
-
-def test_of_two_that_start_at_once_one_runs(dataset: Dataset) -> None:
-    got: list[object] = []
-
-    def start() -> None:
-        try:
-            got.append(ledger._take(dataset, 0).number)
-        except FacebatchError as error:
-            got.append(str(error))
-
-    threads = [threading.Thread(target=start) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert [g for g in got if isinstance(g, int)] == [1]
-    assert all("is still running" in str(g) for g in got if g != 1)
-
-
-def test_a_heartbeat_that_cannot_be_written_stops_the_run(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger, "EXPIRY", 0.2)
-    monkeypatch.setattr(ledger, "BEAT", 0.05)
-    real = Storage.put
-
-    def failing(storage: Storage, uri: str, data: bytes) -> None:
-        if uri.endswith(".alive"):
-            raise StorageError("503")
-        real(storage, uri, data)
-
-    monkeypatch.setattr(Storage, "put", failing)
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a script's background job has it
-    try:
-        with taken(dataset) as epoch:
-            with pytest.raises(KeyboardInterrupt):
-                time.sleep(30)
-            assert epoch.lost is not None
-            assert "heartbeat could not be written" in epoch.lost
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def test_the_heart_beats(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger, "BEAT", 0.02)
-    with taken(dataset):
-        seen: set[bytes | None] = set()
-        deadline = time.monotonic() + 30
-        while len(seen) < 3 and time.monotonic() < deadline:
-            seen.add(ledger._heartbeat(dataset, 1))
-            time.sleep(0.01)
-        assert len(seen) == 3
-
-
 def test_ranges_are_joined_where_they_touch() -> None:
     assert merged([(5, 7), (0, 2), (2, 3), (6, 9)]) == [(0, 3), (5, 9)]
     assert merged([]) == []
-
-
-class _Blind(EpochGuard):
-    """A guard that looked before the takeover, and not since."""
-
-    def __init__(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def check(self) -> None:
-        pass
-
-
-def _killed_run(dataset: Dataset) -> None:
-    """A run that stopped without a word: its heart has beaten for the last time, and nothing says that it ended."""
-    epoch = ledger._take(dataset, 0)
-    epoch._stop.set()
-    epoch._thread.join()
-
-
-def _claim(dataset: Dataset, epoch: int, **changes: object) -> None:
-    path = ledger._epoch(dataset, epoch, "json")
-    claim = json.loads(dataset.storage.read(path)[0])
-    dataset.storage.put(path, json.dumps({**claim, **changes}).encode())
-
-
-def _owned_by_a_dead_process(dataset: Dataset, epoch: int) -> None:
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    child.send_signal(signal.SIGKILL)
-    child.wait()
-    _claim(dataset, epoch, pid=child.pid)

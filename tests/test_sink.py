@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from facebatch import ledger
+from facebatch import epochs, ledger
 from facebatch.dataset import Dataset
+from facebatch.epochs import Superseded
 from facebatch.ids import image_id
-from facebatch.ledger import Superseded
 from facebatch.quality import Pose, Quality
 from facebatch.reasons import QualityReason, Reason, Status
 from facebatch.schema import FACES, IMAGES
@@ -142,7 +142,7 @@ def test_a_second_attempt_at_the_same_rows_writes_nothing(writer: Writer, monkey
 def test_of_two_attempts_at_once_one_stands_whole(place: tuple[Storage, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A node that Ray took for dead writes on: its files differ in the last bit, and so in their names."""
     dataset = Dataset.at(*place)
-    with ledger.taken(dataset) as epoch:
+    with epochs.taken(dataset) as epoch:
         ledger.settle(dataset, epoch.number)
         writer = Writer(dataset, epoch.guard, FACTS)
         monkeypatch.setattr("facebatch.sink.has_record", lambda *_: False)  # both looked before either was there

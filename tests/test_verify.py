@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from facebatch import config, ledger, plan
+from facebatch import config, epochs, ledger, plan
 from facebatch.dataset import Dataset
 from facebatch.schema import FACES
 from facebatch.sink import Writer
@@ -34,7 +34,7 @@ def dataset(tmp_path: Path) -> Dataset:
     sources = [Source(Kind.FILES, Object(f"/photos/{i}.jpg", 10, None, 1)) for i in range(10)]
     plan.freeze(made, 0, sources, config.Shards())
     shard = plan.load(made)[0][0].shard_id
-    with ledger.taken(made) as epoch:
+    with epochs.taken(made) as epoch:
         ledger.settle(made, epoch.number)
         writer = Writer(made, epoch.guard, FACTS)
         for indices in (range(6), range(6, 10)):
@@ -159,7 +159,7 @@ def test_a_container_that_was_not_read_to_its_end_is_found(dataset: Dataset) -> 
 def test_an_empty_dataset_is_whole(tmp_path: Path) -> None:
     empty = Dataset.at(Storage(), str(tmp_path))
     empty.open({**FACTS, "contract": {}})
-    with ledger.taken(empty) as epoch:
+    with epochs.taken(empty) as epoch:
         ledger.settle(empty, epoch.number)
         Writer(empty, epoch.guard, FACTS).write_empty()
     assert verify(empty).problems == []

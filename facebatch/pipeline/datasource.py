@@ -12,7 +12,7 @@ from ray.data.datasource import Datasource, ReadTask
 
 from facebatch import ledger, plan
 from facebatch.dataset import Dataset
-from facebatch.ledger import Guard
+from facebatch.epochs import Guard
 from facebatch.plan import Shard
 from facebatch.schema import WORK
 from facebatch.sources import Item, Kind, Ranges

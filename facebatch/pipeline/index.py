@@ -9,12 +9,13 @@ import ray
 import ray.exceptions
 from rich.console import Console
 
-from facebatch import ledger, packs, plan, sources
+from facebatch import epochs, ledger, packs, plan, sources
 from facebatch.config import Config
 from facebatch.contract import contract, contract_id
 from facebatch.dataset import Dataset
+from facebatch.epochs import Epoch, Guard
 from facebatch.errors import FacebatchError, Unreconciled
-from facebatch.ledger import Epoch, Guard, State
+from facebatch.ledger import State
 from facebatch.packs import Model
 from facebatch.pipeline import job as jobs
 from facebatch.pipeline.cluster import LOGS, connected
@@ -43,7 +44,7 @@ def index(config: Config, console: Console) -> Summary:
     sources.check(dataset.storage, config.inputs)
     detector, embedder = _models(config, console)
     facts = dataset.open(_facts(config, detector, embedder))
-    with ledger.taken(dataset) as epoch:
+    with epochs.taken(dataset) as epoch:
         state = ledger.settle(dataset, epoch.number)
         shards = _planned(dataset, epoch.guard, config, console)
         todo = [shard for shard in shards if state.missing(shard)]

@@ -17,7 +17,7 @@ from facebatch.schema import WORK
 from facebatch.sources import expand
 from facebatch.storage import Storage
 from facebatch.work import Work, from_table
-from tests.test_ledger import _Blind
+from tests.test_epochs import Blind
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def dataset(tmp_path: Path) -> Dataset:
 
 
 def _reader(dataset: Dataset) -> Reader:
-    return Reader(dataset, _Blind(1), max_bytes=10_000, block_bytes=20_000)
+    return Reader(dataset, Blind(1), max_bytes=10_000, block_bytes=20_000)
 
 
 def _read(source: ShardSource) -> list[Work]:

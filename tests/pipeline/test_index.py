@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from facebatch import config, ledger, plan, sources
+from facebatch import config, epochs, plan, sources
 from facebatch.dataset import Dataset
+from facebatch.epochs import EpochGuard, Superseded
 from facebatch.errors import FacebatchError
-from facebatch.ledger import EpochGuard, Superseded
 from facebatch.pipeline.index import _planned
 from facebatch.sources import Source
 from facebatch.storage import Storage
@@ -34,7 +34,7 @@ def _dataset(settings: config.Config) -> Dataset:
 
 def test_each_object_is_planned_once_in_any_number_of_runs(settings: config.Config, tmp_path: Path) -> None:
     dataset = _dataset(settings)
-    with ledger.taken(dataset) as epoch:
+    with epochs.taken(dataset) as epoch:
         assert [s.rows for s in _planned(dataset, epoch.guard, settings, SILENT)] == [4]
         assert [s.rows for s in _planned(dataset, epoch.guard, settings, SILENT)] == [4]
         (tmp_path / "photos" / "new.jpg").write_bytes(b"x")
@@ -44,7 +44,7 @@ def test_each_object_is_planned_once_in_any_number_of_runs(settings: config.Conf
 def test_a_run_that_was_taken_over_while_it_listed_freezes_nothing(settings: config.Config) -> None:
     """A listing can last hours, and the plan of a run that lost its right would double every image."""
     dataset = _dataset(settings)
-    with ledger.taken(dataset):
+    with epochs.taken(dataset):
         old = EpochGuard(dataset, 0)  # epoch 1 exists
         with pytest.raises(Superseded):
             _planned(dataset, old, settings, SILENT)
@@ -63,7 +63,7 @@ def test_a_plan_that_another_run_froze_meanwhile_stands_alone(
         yield from found
 
     monkeypatch.setattr(sources, "expand", overtaken)
-    with ledger.taken(dataset) as epoch:
+    with epochs.taken(dataset) as epoch:
         with pytest.raises(FacebatchError, match="was written by another run"):
             _planned(dataset, epoch.guard, settings, SILENT)
         assert [shard.rows for shard in plan.load(dataset)[0]] == [3]

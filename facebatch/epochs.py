@@ -1,0 +1,175 @@
+"""Epochs: who may write. A run takes the next number of its dataset, beats, and stops when another has taken over.
+
+epochs/00003.json        run 3 owns the dataset from here on (created once: two runs cannot both be run 3)
+epochs/00003.alive       its heartbeat, while it runs
+epochs/00003.ended       it came to its end
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import psutil
+
+from facebatch.dataset import Dataset
+from facebatch.errors import FacebatchError
+from facebatch.storage import Storage, StorageError
+
+BEAT = 10.0
+"""Seconds between heartbeats."""
+EXPIRY = 60.0
+"""A heartbeat that has not changed for so long belongs to a dead run."""
+_PATIENCE = 5
+"""Seconds for writing one heartbeat. With a run's own retries, minutes would pass before a dead storage is noticed."""
+_WAKE = signal.SIGUSR1
+"""Ends a run that lost its heart. Not SIGINT: shells start background jobs of scripts with SIGINT ignored."""
+
+
+class Superseded(FacebatchError):
+    """Another run has taken this dataset over; this one must not write any more."""
+
+
+class Guard(Protocol):
+    """What a writer asks before each PUT."""
+
+    epoch: int
+
+    def check(self) -> None: ...
+
+
+class EpochGuard:
+    """Raises Superseded once a later epoch exists. Travels to the workers that write."""
+
+    def __init__(self, dataset: Dataset, epoch: int) -> None:
+        self._dataset, self.epoch = dataset, epoch
+
+    def check(self) -> None:
+        if self._dataset.storage.stat(epoch_path(self._dataset, self.epoch + 1, "json")) is not None:
+            raise Superseded(f"run {self.epoch + 1} has taken over {self._dataset.root}; run {self.epoch} stops")
+
+
+class Epoch:
+    """The right to write to a dataset, until `end`. Beats in a thread of its own."""
+
+    def __init__(self, dataset: Dataset, number: int) -> None:
+        self._dataset, self.number = dataset, number
+        self._storage = Storage(replace(dataset.storage.options, timeout=_PATIENCE, retries=0))
+        self._stop = threading.Event()
+        self.lost: str | None = None
+        """Why the heart has stopped, if it has. The run is interrupted then, well before another may take over."""
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self._thread.start()
+
+    @property
+    def guard(self) -> EpochGuard:
+        return EpochGuard(self._dataset, self.number)
+
+    def end(self) -> None:
+        """Say that this run is over, so that the next one need not wait."""
+        self._stop.set()
+        self._thread.join()
+        self._dataset.storage.put(epoch_path(self._dataset, self.number, "ended"), b"")
+
+    def _beat(self) -> None:
+        count, last = 0, time.monotonic()
+        while not self._stop.is_set():
+            try:
+                self._storage.put(epoch_path(self._dataset, self.number, "alive"), str(count).encode())
+                count, last = count + 1, time.monotonic()
+            except StorageError as error:
+                if time.monotonic() - last > EXPIRY / 2:
+                    self.lost = f"the heartbeat could not be written for {EXPIRY / 2:.0f} s: {error}"
+                    signal.pthread_kill(threading.main_thread().ident or 0, _WAKE)
+                    return
+            self._stop.wait(BEAT)
+
+
+@contextmanager
+def taken(dataset: Dataset, wait: float = EXPIRY) -> Iterator[Epoch]:
+    """Be the next run of this dataset while the block lasts. Waits for a run on another host to be found dead.
+
+    For the main thread: a run whose heartbeat cannot be written any more is interrupted there (KeyboardInterrupt).
+    Raises FacebatchError while another run is alive.
+    """
+    before = signal.signal(_WAKE, signal.default_int_handler)
+    try:
+        epoch = _take(dataset, wait)
+        try:
+            yield epoch
+        finally:
+            epoch.end()
+    finally:
+        signal.signal(_WAKE, before)
+
+
+def _take(dataset: Dataset, wait: float) -> Epoch:
+    while True:
+        last = last_epoch(dataset)
+        if last and dataset.storage.stat(epoch_path(dataset, last, "ended")) is None:
+            _wait_for_death(dataset, last, wait)
+        claim = json.dumps({**_whoami(), "token": uuid.uuid4().hex}).encode()
+        if dataset.storage.create(epoch_path(dataset, last + 1, "json"), claim):
+            return Epoch(dataset, last + 1)
+
+
+def last_epoch(dataset: Dataset) -> int:
+    """The number of the last run that began; 0 if there was none."""
+    names = (found.uri.rpartition("/")[2] for found in dataset.storage.objects(dataset.internal("epochs/")))
+    return max((int(name[:5]) for name in names if name.endswith(".json") and not name.startswith(".")), default=0)
+
+
+def _wait_for_death(dataset: Dataset, epoch: int, wait: float) -> None:
+    owner = json.loads(dataset.storage.read(epoch_path(dataset, epoch, "json"))[0])
+    who = f"run {epoch} of {dataset.root} (process {owner['pid']} on {owner['host']})"
+    if (owner["host"], owner["boot"]) == (_host(), _boot()):
+        if _lives(owner["pid"], owner["started"]):
+            raise FacebatchError(f"{who} is still running; wait for it or stop it, then run the same command again")
+        return
+    beat = _heartbeat(dataset, epoch)
+    time.sleep(wait)
+    if _heartbeat(dataset, epoch) != beat:
+        raise FacebatchError(f"{who} is still running; wait for it or stop it, then run the same command again")
+
+
+def _heartbeat(dataset: Dataset, epoch: int) -> bytes | None:
+    path = epoch_path(dataset, epoch, "alive")
+    return dataset.storage.read(path)[0] if dataset.storage.stat(path) else None
+
+
+def _whoami() -> dict[str, Any]:
+    return {"host": _host(), "boot": _boot(), "pid": os.getpid(), "started": psutil.Process().create_time()}
+
+
+def _lives(pid: int, started: float) -> bool:
+    try:
+        process = psutil.Process(pid)
+        return abs(process.create_time() - started) < 1 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _host() -> str:
+    return socket.gethostname()
+
+
+def _boot() -> str:
+    """Changes with each boot and differs between containers: within one of it a process number means one process."""
+    file, space = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+    boot = file.read_text().strip() if file.exists() else str(int(psutil.boot_time()))
+    return f"{boot} {os.readlink(space)}" if space.exists() else boot
+
+
+def epoch_path(dataset: Dataset, number: int, suffix: str) -> str:
+    """Where something about a run is noted."""
+    return dataset.internal("epochs", f"{number:05d}.{suffix}")
