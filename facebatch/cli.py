@@ -68,7 +68,7 @@ def _index(arguments: argparse.Namespace) -> int:
 def _run_index(settings: config.Config) -> int:
     from facebatch.pipeline.index import index  # here, because importing Ray takes a second that --help need not pay
 
-    summary.show(_stdout(), index(settings, _stderr()))
+    summary.show(_stdout(), summary.rows(index(settings, _stderr())))
     return 0
 
 
@@ -85,6 +85,14 @@ def _verify(arguments: argparse.Namespace) -> int:
         print(f"PROBLEM {problem}")
     print("the dataset is whole" if not report.problems else f"{len(report.problems)} problems")
     return 3 if report.problems else 0
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from facebatch.status import status
+
+    settings = config.load(arguments.config, arguments.settings)
+    summary.show(_stdout(), list(status(Dataset.at(Storage(settings.storage), arguments.output))))
+    return 0
 
 
 def _list(arguments: argparse.Namespace) -> int:
@@ -183,6 +191,10 @@ def _parser() -> argparse.ArgumentParser:
     verify = _command(commands, "verify", _verify, "prove that a dataset is whole")
     verify.add_argument("output", metavar="OUT", help="the dataset's folder or URI")
     _configured(verify)
+
+    status = _command(commands, "status", _status, "how far a dataset is, during a run or after one was killed")
+    status.add_argument("output", metavar="OUT", help="the dataset's folder or URI")
+    _configured(status)
 
     _models(commands)
 

@@ -16,7 +16,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -126,13 +126,42 @@ def _take(dataset: Dataset, wait: float) -> Epoch:
 def last_epoch(dataset: Dataset) -> int:
     """The number of the last run that began; 0 if there was none."""
     names = (found.uri.rpartition("/")[2] for found in dataset.storage.objects(dataset.internal("epochs/")))
-    return max((int(name[:5]) for name in names if name.endswith(".json") and not name.startswith(".")), default=0)
+    numbers = (name.removesuffix(".json") for name in names if name.endswith(".json") and not name.startswith("."))
+    return max(map(int, numbers), default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is known of a dataset's last run, without waiting for it.
+
+    alive: None where only its heartbeat could tell, because it ran on another host. quiet: seconds since that, by this
+    machine's clock and the storage's.
+    """
+
+    epoch: int
+    who: str
+    ended: bool
+    alive: bool | None
+    quiet: float | None
+
+
+def standing(dataset: Dataset) -> Standing | None:
+    """How the last run stands; None if there was none."""
+    last = last_epoch(dataset)
+    if not last:
+        return None
+    owner = json.loads(dataset.storage.read(epoch_path(dataset, last, "json"))[0])
+    ended = dataset.storage.stat(epoch_path(dataset, last, "ended")) is not None
+    beat = dataset.storage.stat(epoch_path(dataset, last, "alive"))
+    quiet = time.time() - beat.mtime_ns / 1e9 if beat and beat.mtime_ns else None
+    alive = _lives(owner["pid"], owner["started"]) if _is_here(owner) else None
+    return Standing(last, f"process {owner['pid']} on {owner['host']}", ended, alive and not ended, quiet)
 
 
 def _wait_for_death(dataset: Dataset, epoch: int, wait: float) -> None:
     owner = json.loads(dataset.storage.read(epoch_path(dataset, epoch, "json"))[0])
     who = f"run {epoch} of {dataset.root} (process {owner['pid']} on {owner['host']})"
-    if (owner["host"], owner["boot"]) == (_host(), _boot()):
+    if _is_here(owner):
         if _lives(owner["pid"], owner["started"]):
             raise FacebatchError(f"{who} is still running; wait for it or stop it, then run the same command again")
         return
@@ -149,6 +178,11 @@ def _heartbeat(dataset: Dataset, epoch: int) -> bytes | None:
 
 def _whoami() -> dict[str, Any]:
     return {"host": _host(), "boot": _boot(), "pid": os.getpid(), "started": psutil.Process().create_time()}
+
+
+def _is_here(owner: dict[str, Any]) -> bool:
+    """Whether the owner's process number means something on this machine."""
+    return (owner["host"], owner["boot"]) == (_host(), _boot())
 
 
 def _lives(pid: int, started: float) -> bool:

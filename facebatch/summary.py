@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 
@@ -28,6 +28,10 @@ _PROVENANCE = (
 )
 
 
+Row = tuple[str, str, str]
+"""What, how many, remark."""
+
+
 @dataclass(frozen=True, slots=True)
 class Summary:
     """The numbers of a run and of the dataset after it.
@@ -45,24 +49,28 @@ class Summary:
     output: str
 
 
-def show(console: Console, summary: Summary) -> None:
-    """The closing table."""
+def show(console: Console, rows: Iterable[Row]) -> None:
+    """A table without lines."""
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    for row in rows(summary):
+    for row in rows:
         table.add_row(*row)
     console.print(table)
 
 
-def rows(summary: Summary) -> Iterator[tuple[str, str, str]]:
-    """The closing table's rows: what, how many, remark."""
-    totals = summary.totals
-    yield "images", str(sum(totals.get(status, 0) for status in Status)), f"of {summary.planned} planned"
+def accounted(totals: dict[str, int], planned: str) -> Iterator[Row]:
+    """What became of the images. totals: rows by status and by status/reason, and `faces`."""
+    yield "images", str(sum(totals.get(status, 0) for status in Status)), f"of {planned} planned"
     for status in Status:
         prefix = f"{status}/"
         reasons = {key.removeprefix(prefix): n for key, n in totals.items() if key.startswith(prefix)}
         most_first = sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0]))
         yield f"  {status}", str(totals.get(status, 0)), ", ".join(f"{reason} {n}" for reason, n in most_first)
     yield "faces", str(totals.get("faces", 0)), ""
+
+
+def rows(summary: Summary) -> Iterator[Row]:
+    """The closing table of a run."""
+    yield from accounted(summary.totals, str(summary.planned))
     if summary.new_images:
         rate = summary.new_images / max(summary.seconds, 1e-9)
         yield "rate", f"{rate:.1f}", f"images/s: {summary.new_images} in {clock(summary.seconds)}"

@@ -23,7 +23,7 @@ LAYERS = [
     ["plan", "epochs"],
     ["ledger"],
     ["sink"],
-    ["verify", "progress", "demo", "summary"],
+    ["verify", "progress", "demo", "summary", "status"],
     ["pipeline"],
     ["cli"],
 ]

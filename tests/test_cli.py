@@ -26,7 +26,7 @@ def test_help_names_the_commands_and_the_exit_codes(capsys: pytest.CaptureFixtur
         assert word in text
 
 
-@pytest.mark.parametrize("command", ["index", "verify", "models", "demo"])
+@pytest.mark.parametrize("command", ["index", "verify", "status", "models", "demo"])
 def test_each_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(command, "--help") == 0
     assert f"facebatch {command}" in capsys.readouterr().out
@@ -50,6 +50,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["index", "--input", __file__, "--output", "o", "detect.pack=none"], "there is no detector pack 'none'"),
         (["index", "--input", "/no/such/place", "--output", "o"], "names nothing"),
         (["verify", "/no/such/place"], "is no facebatch dataset"),
+        (["status", "/no/such/place"], "is no facebatch dataset"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_exit_code_two(

@@ -9,7 +9,7 @@ from dataclasses import replace
 from rich.console import Console
 
 from facebatch import config
-from facebatch.summary import Summary, report, show
+from facebatch.summary import Summary, report, rows, show
 
 SUMMARY = Summary(
     totals={
@@ -32,7 +32,7 @@ SUMMARY = Summary(
 
 def _shown(summary: Summary) -> list[list[str]]:
     file = io.StringIO()
-    show(Console(file=file, width=120), summary)
+    show(Console(file=file, width=120), rows(summary))
     return [line.split() for line in file.getvalue().splitlines()]
 
 
