@@ -56,7 +56,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _index(arguments: argparse.Namespace) -> int:
     settings = config.load(
-        arguments.config, arguments.settings, inputs=tuple(arguments.input or ()), output=arguments.output
+        arguments.config,
+        arguments.settings,
+        inputs=tuple(arguments.input or ()),
+        include=tuple(arguments.include or ()),
+        exclude=tuple(arguments.exclude or ()),
+        base_uri=arguments.base_uri,
+        output=arguments.output,
     )
     if not settings.inputs:
         raise UsageError("there is nothing to index: name photos with --input, or `inputs` in the configuration")
@@ -183,8 +189,12 @@ def _parser() -> argparse.ArgumentParser:
         "--input",
         action="append",
         metavar="URI",
-        help="a folder or prefix (recursive), a photo, a tar, or a pattern such as 'shards/*.tar'; may be repeated",
+        help="a folder or prefix (recursive), a photo, a tar, a table (Parquet, CSV, JSONL), a list of URIs (.txt), "
+        "or a pattern such as 'shards/*.tar'; may be repeated",
     )
+    index.add_argument("--include", action="append", metavar="PATTERN", help="of loose files only these, as in '*.jpg'")
+    index.add_argument("--exclude", action="append", metavar="PATTERN", help="nothing of this, as in 'thumbs/**'")
+    index.add_argument("--base-uri", metavar="URI", help="URIs in the dataset are relative to it: archives may move")
     index.add_argument("--output", metavar="URI", help="the dataset: a new folder or prefix, or one to go on with")
     _configured(index)
 

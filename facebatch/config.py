@@ -84,6 +84,18 @@ class Quality:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class Rows:
+    """What the columns of tables are, where they are inputs."""
+
+    column: str | None = None
+    """Of images or of URIs; found by its name when not set."""
+    key: str | None = None
+    """Of Parquet files with images: its values name the rows; their numbers in the file do when not set."""
+    extra: tuple[str, ...] | None = None
+    """Carried into the column `extra`; all of plain types when not set."""
+
+
+@dataclass(frozen=True, config=_STRICT)
 class Shards:
     """How loose files are grouped into shards."""
 
@@ -129,11 +141,18 @@ class Config:
     """Everything a run needs to know."""
 
     inputs: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
+    """Patterns: of loose files only those that match one of them. All when there is none."""
+    exclude: tuple[str, ...] = ()
+    """Patterns: nothing that matches one of them."""
+    base_uri: str | None = None
+    """Where identities begin: URIs in the dataset are relative to it. Absolute when not set."""
     output: str = ""
     decode: Decode = Decode()
     detect: Detect = Detect()
     embed: Embed = Embed()
     quality: Quality = Quality()
+    rows: Rows = Rows()
     shards: Shards = Shards()
     run: Run = Run()
     storage: Storage = Storage()

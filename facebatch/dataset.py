@@ -69,6 +69,11 @@ class Dataset:
                 f"{self.root} was made under another contract, and boxes and vectors of two contracts cannot be "
                 f"compared: {changes}. Take the old settings back, or write to a new output"
             )
+        if found.get("relative", False) != facts.get("relative", False):
+            raise UsageError(
+                f"{self.root} holds URIs that are {'relative to a base' if found.get('relative') else 'absolute'}: "
+                f"go on with{'' if found.get('relative') else 'out'} --base-uri, or each image would be indexed twice"
+            )
         return found
 
     def _refuse_strangers(self) -> None:

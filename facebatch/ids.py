@@ -20,13 +20,13 @@ def face_id(image: str, face_index: int) -> str:
 
 
 def shard_id(kind: str, entries: Iterable[tuple[str, int, str]]) -> str:
-    """First 16 hex digits of sha256 over what the shard holds: (uri, size, version) of each of its entries.
+    """First 16 hex digits of sha256 over what the shard holds: (key, size, version) of each of its entries.
 
     A shard is its content: two plans that hold the same objects name the same shard.
     """
     digest = hashlib.sha256(kind.encode())
-    for uri, size, version in entries:
-        digest.update(f"\0{uri}\0{size}\0{version}".encode())
+    for key, size, version in entries:
+        digest.update(f"\0{key}\0{size}\0{version}".encode())
     return digest.hexdigest()[:16]
 
 

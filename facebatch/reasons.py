@@ -52,7 +52,7 @@ class Reason(StrEnum):
     BROKEN_CONTAINER = (
         "BROKEN_CONTAINER",
         Status.FAILED,
-        "the tar is damaged here; the members before this row were read",
+        "the tar or table is damaged here, or the line of a manifest; `detail` says how far it was read",
     )
     SOURCE_CHANGED = (
         "SOURCE_CHANGED",

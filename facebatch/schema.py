@@ -18,6 +18,8 @@ def _required(name: str, type: pa.DataType) -> pa.Field:
     return pa.field(name, type, nullable=False)
 
 
+EXTRA = pa.map_(pa.string(), pa.string())
+
 IMAGES = pa.schema(
     [
         _required("image_id", pa.string()),
@@ -41,7 +43,7 @@ IMAGES = pa.schema(
         pa.field("detail", pa.string()),
         _required("n_faces", pa.int32()),
         pa.field("n_persons", pa.int32()),
-        pa.field("extra", pa.map_(pa.string(), pa.string())),
+        pa.field("extra", EXTRA),
     ]
 )
 
@@ -85,9 +87,18 @@ PLAN = pa.schema(
         pa.field("etag", pa.string()),
         pa.field("mtime_ns", pa.int64()),
         pa.field("raw", pa.binary()),
+        pa.field("part", pa.int64()),
+        pa.field("rows", pa.int64()),
+        _required("bytes", pa.int64()),
+        pa.field(
+            "columns",
+            pa.struct([("image", pa.string()), ("key", pa.string()), ("carried", pa.list_(pa.string()))]),
+        ),
+        pa.field("extra", EXTRA),
+        pa.field("trouble", pa.string()),
     ]
 )
-"""One row for each object, the rows of a shard together and in their order."""
+"""One row for each source, the rows of a shard together and in their order."""
 
 VIEW = pa.struct(
     [
@@ -121,7 +132,7 @@ WORK = pa.schema(
     [
         *(IMAGES.field(name) for name in ("shard_id", "index", "uri", "member", "size_bytes", "etag", "mtime_ns")),
         *(IMAGES.field(name) for name in ("content_sha256", "phash", "format", "width", "height", "orientation")),
-        *(IMAGES.field(name) for name in ("captured_at", "camera")),
+        *(IMAGES.field(name) for name in ("captured_at", "camera", "extra")),
         pa.field("status", pa.string()),
         pa.field("reason", pa.string()),
         pa.field("detail", pa.string()),

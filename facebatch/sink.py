@@ -90,7 +90,6 @@ def images_table(works: list[Work]) -> pa.Table:
         "image_id": [image_id(work.uri, work.member) for work in works],
         "n_faces": [len(work.faces) for work in works],
         "n_persons": [None] * len(works),
-        "extra": [None] * len(works),
     }
     columns = [
         pa.array(own[f.name] if f.name in own else [getattr(work, f.name) for work in works], f.type) for f in IMAGES

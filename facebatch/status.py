@@ -17,7 +17,7 @@ from facebatch.summary import Row, accounted
 def status(dataset: Dataset) -> Iterator[Row]:
     """The rows of the table. Raises UsageError where there is no dataset."""
     facts = dataset.facts()
-    shards, _ = plan.load(dataset)
+    shards = plan.shards(dataset)
     state = ledger.state(dataset)
     counts = [state.count(shard) for shard in shards]
     unread = counts.count(None)

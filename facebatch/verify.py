@@ -48,7 +48,7 @@ def verify(dataset: Dataset) -> Report:
     """Check a dataset. Raises UsageError where there is none; everything else is in the report."""
     facts = dataset.facts()
     state = ledger.state(dataset)
-    shards, _ = plan.load(dataset)
+    shards = plan.shards(dataset)
     report = Report(retryable=sum(_rows(r) for r in state.records if r.retryable))
     report.problems += _strangers(dataset, state)
     ids = _Ids()

@@ -15,7 +15,7 @@ from facebatch.geometry import Floats, Picture, Pixels, View
 from facebatch.quality import Pose, Quality
 from facebatch.reasons import QualityReason, Reason, Status
 from facebatch.schema import WORK
-from facebatch.sources import Item
+from facebatch.sources import Extra, Item
 
 
 @dataclass(slots=True)
@@ -60,12 +60,14 @@ class Work:
     data: bytes | None = None
     views: list[View] = field(default_factory=list)
     faces: list[Face] = field(default_factory=list)
+    extra: Extra | None = None
     picture: Picture | None = None
 
     @classmethod
     def of(cls, shard_id: str, item: Item) -> Work:
         """What a source has read, or failed to."""
         work = cls(shard_id, item.index, item.uri, item.member, item.size, item.etag, item.mtime_ns, data=item.data)
+        work.extra = item.extra or None
         if item.reason:
             work.end(item.reason, item.detail)
         return work

@@ -19,7 +19,7 @@ LAYERS = [
     ["session", "align", "quality", "detectors", "pull"],
     ["detect", "embed"],
     ["contract", "work", "catalogue"],
-    ["dataset", "stages"],
+    ["seen", "dataset", "stages"],
     ["plan", "epochs"],
     ["ledger"],
     ["sink"],

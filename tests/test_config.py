@@ -26,7 +26,7 @@ def test_what_the_command_line_gives_wins_over_all(tmp_path: Path) -> None:
     [
         ("run.layot=split", "there is no setting run.layot; the nearest is run.layout"),
         ("layout=split", "there is no setting layout; the nearest is run.layout"),
-        ("xyzzy=1", "there is no setting xyzzy; the settings are: inputs, output, decode.max_bytes"),
+        ("xyzzy=1", "there is no setting xyzzy; the settings are: inputs, include, exclude, base_uri, output"),
         ("detect.score=7", "detect.score: input should be less than or equal to 1, got 7"),
         ("run.threads=two", "run.threads: input should be a valid integer"),
         ("decode.truncated=maybe", "decode.truncated: input should be 'fail' or 'accept', got 'maybe'"),

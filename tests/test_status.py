@@ -23,9 +23,14 @@ def dataset(tmp_path: Path) -> Dataset:
     """Ten planned images and a tar, of which six images are done."""
     made = Dataset.at(Storage(), str(tmp_path))
     made.open({**FACTS, "contract": {}})
-    files = [Source(Kind.FILES, Object(f"/photos/{i}.jpg", 1000, None, 1)) for i in range(10)]
-    plan.freeze(made, 0, [*files, Source(Kind.TAR, Object("/0.tar", 5_000_000, None, 1))], config.Shards())
-    shard = next(s for s in plan.load(made)[0] if s.kind is Kind.FILES)
+    files = [Source(Kind.FILES, Object(f"/photos/{i}.jpg", 1000, None, 1), bytes=1000) for i in range(10)]
+    plan.freeze(
+        made,
+        0,
+        [*files, Source(Kind.TAR, Object("/0.tar", 5_000_000, None, 1), rows=None, bytes=5_000_000)],
+        config.Shards(),
+    )
+    shard = next(s for s in plan.shards(made) if s.kind is Kind.FILES)
     with epochs.taken(made) as epoch:
         ledger.settle(made, epoch.number)
         works = [work(i, i % 2, shard.shard_id, reason=Reason.CORRUPT if i == 5 else None) for i in range(6)]
@@ -58,7 +63,7 @@ def test_it_tells_a_run_at_work_from_one_that_was_killed(dataset: Dataset) -> No
 
 
 def test_a_finished_dataset_asks_for_nothing(dataset: Dataset) -> None:
-    shards = plan.load(dataset)[0]
+    shards = plan.shards(dataset)
     files, tar = sorted(shards, key=lambda s: s.kind)
     with epochs.taken(dataset) as epoch:
         ledger.settle(dataset, epoch.number)

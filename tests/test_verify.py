@@ -33,7 +33,7 @@ def dataset(tmp_path: Path) -> Dataset:
     made.open({**FACTS, "contract": {}})
     sources = [Source(Kind.FILES, Object(f"/photos/{i}.jpg", 10, None, 1)) for i in range(10)]
     plan.freeze(made, 0, sources, config.Shards())
-    shard = plan.load(made)[0][0].shard_id
+    shard = plan.shards(made)[0].shard_id
     with epochs.taken(made) as epoch:
         ledger.settle(made, epoch.number)
         writer = Writer(made, epoch.guard, FACTS)
@@ -152,7 +152,7 @@ def test_another_contract_is_found(dataset: Dataset) -> None:
 
 
 def test_a_container_that_was_not_read_to_its_end_is_found(dataset: Dataset) -> None:
-    plan.freeze(dataset, 1, [Source(Kind.TAR, Object("/0.tar", 10, None, 1))], config.Shards())
+    plan.freeze(dataset, 1, [Source(Kind.TAR, Object("/0.tar", 10, None, 1), rows=None)], config.Shards())
     assert "has not been read to its end" in _problems(dataset)
 
 

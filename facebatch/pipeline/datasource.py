@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 from ray.data import DataContext
@@ -16,7 +16,10 @@ from facebatch.epochs import Guard
 from facebatch.plan import Shard
 from facebatch.schema import WORK
 from facebatch.sources import Item, Kind, Ranges
+from facebatch.sources.base import Base
+from facebatch.sources.broken import read_broken
 from facebatch.sources.files import read_files
+from facebatch.sources.rows import read_rows
 from facebatch.sources.tar import Incomplete, read_tar
 from facebatch.work import Work, to_table
 
@@ -30,6 +33,7 @@ class Reader:
 
     dataset: Dataset
     guard: Guard
+    base: Base
     max_bytes: int
     block_bytes: int
 
@@ -39,7 +43,7 @@ class Reader:
         size = 0
         for shard, done in shards:
             for item in self._items(shard, done):
-                works.append(Work.of(shard.shard_id, item))
+                works.append(Work.of(shard.shard_id, replace(item, uri=self.base.relative(item.uri))))
                 size += 1000 + len(item.data or b"")
                 if size >= self.block_bytes:
                     yield to_table(works)
@@ -48,16 +52,22 @@ class Reader:
             yield to_table(works)
 
     def _items(self, shard: Shard, done: Ranges) -> Iterator[Item]:
-        planned = plan.objects(self.dataset, shard)
-        if shard.kind is Kind.FILES:
-            yield from read_files(self.dataset.storage, planned, done, self.max_bytes)
-            return
-        try:
-            end = yield from read_tar(self.dataset.storage, planned[0], done, self.max_bytes)
-        except Incomplete:
-            return  # the row that tells why has been given; without an end, a later run reads on
-        self.guard.check()
-        ledger.write_end(self.dataset, self.guard.epoch, shard.shard_id, end.count, end.gone)
+        storage, limit = self.dataset.storage, self.max_bytes
+        planned = [replace(s, object=self.base.located(s.object)) for s in plan.sources(self.dataset, shard)]
+        match shard.kind:
+            case Kind.FILES:
+                yield from read_files(storage, planned, done, limit)
+            case Kind.ROWS:
+                yield from read_rows(storage, planned[0], done, limit)
+            case Kind.BROKEN:
+                yield from read_broken(planned, done)
+            case Kind.TAR:
+                try:
+                    end = yield from read_tar(storage, planned[0], done, limit)
+                except Incomplete:
+                    return  # the row that tells why has been given; without an end, a later run reads on
+                self.guard.check()
+                ledger.write_end(self.dataset, self.guard.epoch, shard.shard_id, end.count, end.gone)
 
 
 class ShardSource(Datasource):

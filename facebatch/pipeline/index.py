@@ -9,7 +9,7 @@ import ray
 import ray.exceptions
 from rich.console import Console
 
-from facebatch import epochs, ledger, packs, plan, sources
+from facebatch import epochs, ledger, packs, plan
 from facebatch.config import Config
 from facebatch.contract import contract, contract_id
 from facebatch.dataset import Dataset
@@ -22,10 +22,12 @@ from facebatch.pipeline.cluster import LOGS, connected
 from facebatch.pipeline.datasource import Reader, ShardSource
 from facebatch.pipeline.meter import Meter
 from facebatch.pipeline.pools import Work, lay_out
-from facebatch.plan import Shard
+from facebatch.plan import Listing, Shard
 from facebatch.progress import Progress, Target
 from facebatch.session import CPU, Session, providers
 from facebatch.sink import Writer
+from facebatch.sources import inputs
+from facebatch.sources.base import Base
 from facebatch.storage import Storage
 from facebatch.summary import Summary, report
 
@@ -41,7 +43,7 @@ def index(config: Config, console: Console) -> Summary:
     """
     started = time.monotonic()
     dataset = Dataset.at(Storage(config.storage), config.output)
-    sources.check(dataset.storage, config.inputs)
+    inputs.check(dataset.storage, config)
     detector, embedder = _models(config, console)
     facts = dataset.open(_facts(config, detector, embedder))
     with epochs.taken(dataset) as epoch:
@@ -87,6 +89,7 @@ def _facts(config: Config, detector: Model, embedder: Model) -> dict[str, Any]:
         "detector": detector.pack.name,
         "embedder": embedder.pack.name,
         "licences": licences,
+        "relative": bool(config.base_uri),
     }
 
 
@@ -97,16 +100,14 @@ def _planned(dataset: Dataset, guard: Guard, config: Config, console: Console) -
     finds that number used, or its right to write gone.
     """
     number = plan.count(dataset)
-    shards, versions = plan.load(dataset, number)
-    listing = plan.compare(sources.expand(dataset.storage, config.inputs, dataset.root), versions)
+    listing = Listing()
+    listed = inputs.expand(dataset.storage, config)
+    fresh = plan.compare(listed, plan.planned(dataset, number), listing)
+    written = plan.freeze(dataset, number, fresh, config.shards, guard.check)
     if listing.changed:
-        few = ", ".join(listing.changed[:3]) + (" ..." if len(listing.changed) > 3 else "")
-        say(console, f"{len(listing.changed)} objects changed since they were planned; their rows stay as is: {few}")
-    if listing.fresh:
-        guard.check()
-        plan.freeze(dataset, number, listing.fresh, config.shards)
-        shards, _ = plan.load(dataset, number + 1)
-    return shards
+        few = ", ".join(listing.examples) + (" ..." if listing.changed > len(listing.examples) else "")
+        say(console, f"{listing.changed} objects changed since they were planned; their rows stay as is: {few}")
+    return plan.shards(dataset, number + written)
 
 
 def _announce(console: Console, shards: list[Shard], todo: list[Shard], state: State) -> None:
@@ -138,7 +139,9 @@ def _compute(
         layout = lay_out(machine, config.run, Work(images, size), providers())
         for reason in layout.why:
             say(console, reason)
-        reader = Reader(writer.dataset, epoch.guard, config.decode.max_bytes, layout.block_bytes)
+        reader = Reader(
+            writer.dataset, epoch.guard, Base.at(config.base_uri), config.decode.max_bytes, layout.block_bytes
+        )
         source = ShardSource(reader, [(shard, state.done.get(shard.shard_id, [])) for shard in todo])
         meter = Meter.remote()  # type: ignore[attr-defined]
         job = jobs.Job(config, detector.pack, ray.put(detector), ray.put(embedder), meter)

@@ -1,21 +1,21 @@
-"""Inputs: what the user names (`photos/`, `'shards/*.tar'`, `s3://bucket/prefix`) becomes a stream of sources.
+"""Inputs: what the user names (`photos/`, `'shards/*.tar'`, `list.csv`, `s3://bucket/prefix`) as a stream of sources.
 
-A source is a loose file or a container. Which of the two is decided here by name, because a listing shows only names;
-what a *file* holds is decided later, by its first bytes.
+    inputs -> base, manifest, tables      what an input names: files, containers, the entries of a table
+    files, tar, rows, broken              from a planned source to its items
+
+A source is planned, an item is read. Both are defined here, the rest of the package is how.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from fsspec.utils import glob_translate
-
-from facebatch.errors import UsageError
 from facebatch.reasons import Reason
-from facebatch.storage import Object, Storage, absolute
+from facebatch.storage import Object
+
+Extra = tuple[tuple[str, str], ...]
+"""Columns carried along from a table, as pairs of name and text."""
 
 
 class Kind(StrEnum):
@@ -23,14 +23,43 @@ class Kind(StrEnum):
 
     FILES = "files"
     TAR = "tar"
+    ROWS = "rows"
+    """A row group of a Parquet file whose rows hold images."""
+    BROKEN = "broken"
+    """What was named and cannot be opened, as its listing showed already: a row that tells why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Which columns of a Parquet file hold what. Paths with dots lead into structs."""
+
+    image: str
+    key: str | None = None
+    """Its values name the rows; their numbers do where there is none."""
+    carried: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One object of the archive and how it is to be read."""
+    """One object of the archive, or a part of it, and how it is to be read."""
 
     kind: Kind
     object: Object
+    part: int | None = None
+    """The row group, or the line of a manifest that makes no sense."""
+    rows: int | None = 1
+    """How many items it holds; None for a container that nobody has read to its end."""
+    bytes: int = 0
+    """What reading it moves; 0 where that is not known."""
+    columns: Columns | None = None
+    extra: Extra = ()
+    trouble: str | None = None
+    """Why it is BROKEN."""
+
+    @property
+    def key(self) -> str:
+        """What it is known by, in all plans of a dataset."""
+        return self.object.uri if self.part is None else f"{self.object.uri}\0{self.part}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +78,7 @@ class Item:
     data: bytes | None = None
     reason: Reason | None = None
     detail: str | None = None
+    extra: Extra = ()
 
 
 Ranges = list[tuple[int, int]]
@@ -58,44 +88,3 @@ Ranges = list[tuple[int, int]]
 def inside(index: int, ranges: Ranges) -> bool:
     """Whether an index lies in one of the ranges."""
     return any(low <= index < high for low, high in ranges)
-
-
-_TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-
-
-def check(storage: Storage, inputs: Iterable[str]) -> None:
-    """Raises UsageError for an input that names nothing at all. Looks at the first object of each."""
-    for given in inputs:
-        if next(_objects(storage, absolute(given)), None) is None:
-            raise UsageError(f"the input {given} names nothing: no such file, folder with files, or match of a pattern")
-
-
-def expand(storage: Storage, inputs: Iterable[str], output: str) -> Iterator[Source]:
-    """Every object that the inputs name, except what lies in the output folder. Streams; may repeat what overlaps."""
-    inside_output = absolute(output).rstrip("/") + "/"
-    for given in inputs:
-        for found in _objects(storage, absolute(given)):
-            if not found.uri.startswith(inside_output):
-                kind = Kind.TAR if found.uri.lower().endswith(_TAR_SUFFIXES) else Kind.FILES
-                yield Source(kind, found)
-
-
-def _objects(storage: Storage, uri: str) -> Iterator[Object]:
-    single = storage.stat(uri.rstrip("/"))
-    if single is not None:
-        yield single
-        return
-    found_any = False
-    for found in storage.objects(uri.rstrip("/") + "/" if "://" in uri else uri):
-        found_any = True
-        yield found
-    if found_any or not _PATTERN.search(uri):
-        return
-    literal = uri[: _PATTERN.search(uri).start()]  # type: ignore[union-attr]
-    matches = re.compile(glob_translate(uri)).match
-    for found in storage.objects(literal.rpartition("/")[0] + "/"):
-        if matches(found.uri):
-            yield found
-
-
-_PATTERN = re.compile(r"[*?\[]")

@@ -2,53 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
 
 from facebatch.reasons import Reason
-from facebatch.sources import Item, Ranges, inside
-from facebatch.storage import UNKNOWN, AccessDenied, NotFound, Object, Storage, StorageError, scheme
+from facebatch.sources import Item, Ranges, Source, inside
+from facebatch.storage import UNKNOWN, AccessDenied, NotFound, Object, Storage, StorageError, TooLarge, scheme
 
 _AHEAD = 8
 """Reads in flight for remote objects: one at a time waits a round trip for each. A local disk needs none."""
+_AHEAD_BYTES = 32 << 20
+"""What they hold together at most, or one that is larger: eight photos of 100 megabytes would fill a worker."""
+_GUESS = 4 << 20
+"""Bytes of an object whose size the listing does not tell."""
 
 
-def read_files(storage: Storage, planned: Iterable[Object], done: Ranges, max_bytes: int) -> Iterator[Item]:
+def read_files(storage: Storage, planned: Sequence[Source], done: Ranges, max_bytes: int) -> Iterator[Item]:
     """The items of a shard of loose files, in the planned order, without those whose index is done already."""
-    wanted = ((index, entry) for index, entry in enumerate(planned) if not inside(index, done))
-    first = next(wanted, None)
-    if first is None:
-        return
-    if not scheme(first[1].uri):
-        yield _read(storage, *first, max_bytes)
-        for index, entry in wanted:
-            yield _read(storage, index, entry, max_bytes)
+    wanted = ((index, source) for index, source in enumerate(planned) if not inside(index, done))
+    if not any(scheme(source.object.uri) for source in planned):
+        for index, source in wanted:
+            yield _read(storage, index, source, max_bytes)
         return
     with ThreadPoolExecutor(_AHEAD, thread_name_prefix="read") as threads:
+        flying: deque[tuple[int, Future[Item]]] = deque()
+        weight = 0
+        for index, source in wanted:
+            own = min(max_bytes, source.bytes or _GUESS)
+            while flying and (len(flying) >= _AHEAD or weight + own > _AHEAD_BYTES):
+                size, reading = flying.popleft()
+                weight -= size
+                yield reading.result()
+            flying.append((own, threads.submit(_read, storage, index, source, max_bytes)))
+            weight += own
+        for _, reading in flying:
+            yield reading.result()
 
-        def start(work: tuple[int, Object]) -> Future[Item]:
-            return threads.submit(_read, storage, *work, max_bytes)
 
-        flying = [start(first), *map(start, islice(wanted, _AHEAD - 1))]
-        while flying:
-            yield flying.pop(0).result()
-            flying.extend(map(start, islice(wanted, 1)))
+def _read(storage: Storage, index: int, source: Source, max_bytes: int) -> Item:
+    planned = source.object
 
+    def item(reason: Reason | None, detail: str | None, size: int, data: bytes | None = None) -> Item:
+        version = planned.etag, planned.mtime_ns
+        return Item(index, planned.uri, "", max(size, 0), *version, data, reason, detail, source.extra)
 
-def _read(storage: Storage, index: int, planned: Object, max_bytes: int) -> Item:
-    def item(reason: Reason | None, detail: str | None, data: bytes | None = None) -> Item:
-        return Item(index, planned.uri, "", planned.size, planned.etag, planned.mtime_ns, data, reason, detail)
-
-    if planned.size > max_bytes:
-        return item(Reason.TOO_MANY_BYTES, f"{planned.size} bytes, at most {max_bytes} are read (decode.max_bytes)")
     try:
-        data, now = storage.read(planned.uri, planned.raw)
+        if planned.size > max_bytes:
+            raise TooLarge(planned.uri, planned.size)
+        data, now = storage.read(planned.uri, planned.raw, max_bytes)
+    except TooLarge as error:
+        detail = f"{error.size} bytes, at most {max_bytes} are read (decode.max_bytes)"
+        return item(Reason.TOO_MANY_BYTES, detail, error.size)
     except (StorageError, MemoryError) as error:
-        return item(*failure(error))
+        return item(*failure(error), planned.size)
     if change := changed(planned, now):
-        return item(Reason.SOURCE_CHANGED, change)
-    return item(None, None, data)
+        return item(Reason.SOURCE_CHANGED, change, planned.size)
+    return item(None, None, len(data), data)
 
 
 def changed(planned: Object, now: Object) -> str | None:

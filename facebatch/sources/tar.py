@@ -10,21 +10,21 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import hashlib
 import itertools
 import lzma
 import struct
 import tarfile
 import zlib
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, cast
 
 from facebatch.ids import printable
 from facebatch.reasons import Reason
-from facebatch.sources import Item, Ranges, inside
+from facebatch.sources import Item, Ranges, Source, inside
 from facebatch.sources.files import changed, failure
-from facebatch.storage import Changed, NotFound, Object, Storage, StorageError
+from facebatch.sources.names import Names
+from facebatch.storage import Changed, NotFound, Storage, StorageError
 
 _DAMAGE = (
     tarfile.TarError,
@@ -64,18 +64,19 @@ class End:
     gone: Ranges
 
 
-def read_tar(storage: Storage, planned: Object, done: Ranges, max_bytes: int) -> Generator[Item, None, End]:
+def read_tar(storage: Storage, source: Source, done: Ranges, max_bytes: int) -> Generator[Item, None, End]:
     """The items of one tar, without those whose index is done already; the generator's value is the archive's end.
 
     A damaged archive or a changed one yields one last item with member '' and the reason. Raises Incomplete, after an
     item that tells why, when the storage failed: then the count is unknown and a later run has to read on. Such items
     stand at the first index that is not done yet.
     """
-    index = 0
+    planned, index = source.object, 0
 
     def container(reason: Reason, detail: str) -> Item:
         place = next(i for i in itertools.count(index) if not inside(i, done))
-        return Item(place, planned.uri, "", planned.size, planned.etag, planned.mtime_ns, None, reason, detail)
+        version = planned.etag, planned.mtime_ns
+        return Item(place, planned.uri, "", max(planned.size, 0), *version, None, reason, detail, source.extra)
 
     def replaced(change: str) -> Generator[Item, None, End]:
         """The rest of what was planned is gone for good."""
@@ -93,7 +94,7 @@ def read_tar(storage: Storage, planned: Object, done: Ranges, max_bytes: int) ->
             return (yield from replaced(change))
         with storage.open(planned.uri, planned.raw) as stream:
             members = _members(stream, now.size)
-            names = _Names()
+            names = Names()
             while True:
                 try:
                     member = next(members, None)
@@ -111,7 +112,7 @@ def read_tar(storage: Storage, planned: Object, done: Ranges, max_bytes: int) ->
                         return End(index + 1, [])
                     raise StorageError(f"{planned.uri}: {error.strerror or error}") from error
                 if item:
-                    yield item
+                    yield replace(item, extra=source.extra) if source.extra else item
                 index += 1
     except Changed as error:
         return (yield from replaced(str(error)))
@@ -238,27 +239,3 @@ def _gaps(done: Ranges) -> Ranges:
             holes.append((reached, low))
         reached = max(reached, high)
     return holes
-
-
-class _Names:
-    """Member names made unique: the k-th repeat of a name gets `#k`, or the next k that no member has."""
-
-    def __init__(self) -> None:
-        self._seen: set[bytes] = set()  # digests: a name costs some 40 bytes here, however long it is
-        self._repeats: dict[bytes, int] = {}
-
-    def unique(self, name: str) -> str:
-        digest = _digest(name)
-        if digest not in self._seen:
-            self._seen.add(digest)
-            return name
-        while True:
-            k = self._repeats[digest] = self._repeats.get(digest, 0) + 1
-            candidate = _digest(f"{name}#{k}")
-            if candidate not in self._seen:
-                self._seen.add(candidate)
-                return f"{name}#{k}"
-
-
-def _digest(name: str) -> bytes:
-    return hashlib.blake2b(name.encode(), digest_size=8).digest()

@@ -17,6 +17,8 @@ from facebatch.config import Storage as Options
 from facebatch.errors import FacebatchError, UsageError
 
 UNKNOWN = "unknown"
+UNSIZED = -1
+"""The size of an object that was named and not listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,14 @@ class AccessDenied(StorageError):
 
 class Changed(StorageError):
     """The object was replaced while it was being read."""
+
+
+class TooLarge(StorageError):
+    """The object has more bytes than were wanted. It was not read."""
+
+    def __init__(self, uri: str, size: int) -> None:
+        super().__init__(f"{uri} has {size} bytes")
+        self.size = size
 
 
 class Backend(Protocol):
@@ -107,7 +117,7 @@ class Storage:
         """A seekable stream of the object. Opening and reading raise NotFound, AccessDenied, Changed, StorageError."""
         return self._backend(uri).open(uri, raw)
 
-    def read(self, uri: str, raw: bytes | None = None) -> tuple[bytes, Object]:
+    def read(self, uri: str, raw: bytes | None = None, most: int | None = None) -> tuple[bytes, Object]:
         """The object's bytes and what it is now. Raises NotFound, AccessDenied or StorageError."""
         return self._backend(uri).read(uri, raw)
 

@@ -213,9 +213,10 @@ def test_what_failed_for_outside_reasons_is_tried_again(
         (photos / name).write_bytes(data)
     freeze = plan.freeze
 
-    def freeze_and_lose(*arguments: object) -> None:
-        freeze(*arguments)  # type: ignore[arg-type]
+    def freeze_and_lose(*arguments: object) -> int:
+        written = freeze(*arguments)  # type: ignore[arg-type]
         (photos / "a.png").rename(away)
+        return written
 
     monkeypatch.setattr(plan, "freeze", freeze_and_lose)
     with pytest.raises(FacebatchError, match=r"1 images failed for reasons outside them \(NOT_FOUND 1\).*run the same"):
@@ -234,9 +235,10 @@ def test_a_worker_that_cannot_write_stops_the_run_in_our_words(
 ) -> None:
     output, freeze = tmp_path / "out", plan.freeze
 
-    def freeze_and_block(*arguments: object) -> None:
-        freeze(*arguments)  # type: ignore[arg-type]
+    def freeze_and_block(*arguments: object) -> int:
+        written = freeze(*arguments)  # type: ignore[arg-type]
         (output / "images").write_text("in the way")
+        return written
 
     monkeypatch.setattr(plan, "freeze", freeze_and_block)
     with pytest.raises(FacebatchError) as error:

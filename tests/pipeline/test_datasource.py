@@ -14,7 +14,8 @@ from facebatch import config, ledger, plan
 from facebatch.dataset import Dataset
 from facebatch.pipeline.datasource import Reader, ShardSource
 from facebatch.schema import WORK
-from facebatch.sources import expand
+from facebatch.sources.base import Base
+from facebatch.sources.inputs import expand
 from facebatch.storage import Storage
 from facebatch.work import Work, from_table
 from tests.test_epochs import Blind
@@ -33,13 +34,13 @@ def dataset(tmp_path: Path) -> Dataset:
             info.size = 5
             tar.addfile(info, io.BytesIO(b"hello"))
     made = Dataset.at(Storage(), str(tmp_path / "out"))
-    sources = list(expand(made.storage, [str(photos)], made.root))
+    sources = list(expand(made.storage, config.Config(inputs=(str(photos),), output=made.root)))
     plan.freeze(made, 0, sources, config.Shards(files=30))
     return made
 
 
 def _reader(dataset: Dataset) -> Reader:
-    return Reader(dataset, Blind(1), max_bytes=10_000, block_bytes=20_000)
+    return Reader(dataset, Blind(1), Base(), max_bytes=10_000, block_bytes=20_000)
 
 
 def _read(source: ShardSource) -> list[Work]:
@@ -53,7 +54,7 @@ def _read(source: ShardSource) -> list[Work]:
 
 
 def test_every_planned_image_is_read_once(dataset: Dataset) -> None:
-    shards, _ = plan.load(dataset)
+    shards = plan.shards(dataset)
     source = ShardSource(_reader(dataset), [(shard, []) for shard in shards])
     assert len(source) == len(shards) == 5
     works = _read(source)
@@ -63,7 +64,7 @@ def test_every_planned_image_is_read_once(dataset: Dataset) -> None:
 
 
 def test_what_is_done_is_not_read_again(dataset: Dataset) -> None:
-    shards, _ = plan.load(dataset)
+    shards = plan.shards(dataset)
     whole = _read(ShardSource(_reader(dataset), [(shard, []) for shard in shards]))
     rest = _read(ShardSource(_reader(dataset), [(shard, [(0, 5), (7, 1000)]) for shard in shards]))
     assert [(w.shard_id, w.index) for w in rest] == [(w.shard_id, w.index) for w in whole if w.index in (5, 6)]
@@ -71,7 +72,7 @@ def test_what_is_done_is_not_read_again(dataset: Dataset) -> None:
 
 def test_many_shards_share_a_task(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("facebatch.pipeline.datasource._MOST_TASKS", 2)
-    shards, _ = plan.load(dataset)
+    shards = plan.shards(dataset)
     source = ShardSource(_reader(dataset), [(shard, []) for shard in shards])
     assert len(source) == 2
     assert len(_read(source)) == 110

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from facebatch import config, epochs, plan, sources
+from facebatch import config, epochs, plan
 from facebatch.dataset import Dataset
 from facebatch.epochs import EpochGuard, Superseded
 from facebatch.errors import FacebatchError
 from facebatch.pipeline.index import _planned
-from facebatch.sources import Source
+from facebatch.sources import Source, inputs
 from facebatch.storage import Storage
 
 SILENT = Console(file=io.StringIO())
@@ -55,15 +55,15 @@ def test_a_plan_that_another_run_froze_meanwhile_stands_alone(
     settings: config.Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where the takeover lies between the question for the right and the write."""
-    dataset, real = _dataset(settings), sources.expand
+    dataset, real = _dataset(settings), inputs.expand
 
     def overtaken(*arguments: object) -> Iterator[Source]:
         found = list(real(*arguments))  # type: ignore[arg-type]
         plan.freeze(dataset, 0, found[:3], config.Shards())
         yield from found
 
-    monkeypatch.setattr(sources, "expand", overtaken)
+    monkeypatch.setattr(inputs, "expand", overtaken)
     with epochs.taken(dataset) as epoch:
         with pytest.raises(FacebatchError, match="was written by another run"):
             _planned(dataset, epoch.guard, settings, SILENT)
-        assert [shard.rows for shard in plan.load(dataset)[0]] == [3]
+        assert [shard.rows for shard in plan.shards(dataset)] == [3]

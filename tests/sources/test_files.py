@@ -7,16 +7,26 @@ from pathlib import Path
 
 import pytest
 
-from facebatch import plan
+from facebatch import config, plan
 from facebatch.reasons import Reason
-from facebatch.sources import Item, expand
+from facebatch.seen import Seen
+from facebatch.sources import Item, Kind, Source
 from facebatch.sources.files import read_files
+from facebatch.sources.inputs import expand
 from facebatch.storage import AccessDenied, Object, Storage, StorageError, join
 from tests.s3 import S3
 
 
 def _items(storage: Storage, root: str, done: list[tuple[int, int]] | None = None) -> list[Item]:
-    return list(read_files(storage, sorted(storage.objects(root + "/"), key=lambda o: o.uri), done or [], 100))
+    return list(read_files(storage, _sources(storage, root), done or [], 100))
+
+
+def _sources(storage: Storage, root: str) -> list[Source]:
+    return [_source(found) for found in sorted(storage.objects(root + "/"), key=lambda o: o.uri)]
+
+
+def _source(found: Object) -> Source:
+    return Source(Kind.FILES, found, bytes=found.size)
 
 
 def test_items_come_in_the_planned_order_with_their_index(s3: S3, tmp_path: Path) -> None:
@@ -39,7 +49,7 @@ def test_a_large_file_is_refused_without_being_read(tmp_path: Path) -> None:
 
 def test_a_file_that_changed_since_it_was_planned_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"one")
-    planned = list(Storage().objects(str(tmp_path)))
+    planned = _sources(Storage(), str(tmp_path))
     (tmp_path / "a").write_bytes(b"two, longer")
     (item,) = read_files(Storage(), planned, [], 100)
     assert (item.reason, item.data) == (Reason.SOURCE_CHANGED, None)
@@ -47,7 +57,7 @@ def test_a_file_that_changed_since_it_was_planned_is_refused(tmp_path: Path) -> 
 
 
 def test_a_file_that_is_gone_is_to_be_tried_again(tmp_path: Path) -> None:
-    (item,) = read_files(Storage(), [Object(str(tmp_path / "gone"), 3, None, 1)], [], 100)
+    (item,) = read_files(Storage(), [_source(Object(str(tmp_path / "gone"), 3, None, 1))], [], 100)
     assert item.reason is Reason.NOT_FOUND
     assert item.reason.retryable
 
@@ -67,7 +77,7 @@ def test_what_is_not_the_files_fault_is_retryable(
         raise error
 
     monkeypatch.setattr(Storage, "read", fail)
-    (item,) = read_files(Storage(), [Object("/a", 3, None, 1)], [], 100)
+    (item,) = read_files(Storage(), [_source(Object("/a", 3, None, 1))], [], 100)
     assert item.reason is reason
     assert item.reason.retryable
     assert item.detail
@@ -77,11 +87,13 @@ def test_a_link_to_nothing_is_taken_once_it_leads_somewhere(tmp_path: Path) -> N
     """Photos on a disk that was not mounted: tried again, and not refused as changed."""
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a").symlink_to(tmp_path / "disk" / "a")
-    planned = list(Storage().objects(str(tmp_path / "photos") + "/"))
+    planned = _sources(Storage(), str(tmp_path / "photos"))
     assert [i.reason for i in read_files(Storage(), planned, [], 100)] == [Reason.NOT_FOUND]
     (tmp_path / "disk").mkdir()
     (tmp_path / "disk" / "a").write_bytes(b"here")
     assert [i.data for i in read_files(Storage(), planned, [], 100)] == [b"here"]
-    now = list(expand(Storage(), [str(tmp_path / "photos")], str(tmp_path / "out")))
-    versions = {planned[0].uri: f"{planned[0].size}-{planned[0].version}"}
-    assert plan.compare(now, versions) == plan.Listing([], [])
+    settings = config.Config(inputs=(str(tmp_path / "photos"),), output=str(tmp_path / "out"))
+    listing, seen = plan.Listing(), Seen()
+    assert [s.object for s in plan.compare(planned, seen, listing)] == [s.object for s in planned]
+    assert list(plan.compare(expand(Storage(), settings), seen, listing)) == []
+    assert listing.changed == 0

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import pytest
 
 from facebatch.reasons import Reason
-from facebatch.sources import Item, Ranges
+from facebatch.sources import Item, Kind, Ranges, Source
 from facebatch.sources.tar import End, Incomplete, read_tar
 from facebatch.storage import Object, Storage, StorageError
 from tests.s3 import S3
@@ -37,11 +37,15 @@ def written(folder: Path, data: bytes, name: str = "0.tar") -> Object:
     return found
 
 
+def as_tar(planned: Object) -> Source:
+    return Source(Kind.TAR, planned, rows=None)
+
+
 def read(
     planned: Object, done: Ranges | None = None, max_bytes: int = 1 << 20, storage: Storage | None = None
 ) -> tuple[list[Item], End]:
     items = []
-    reader = read_tar(storage or Storage(), planned, done or [], max_bytes)
+    reader = read_tar(storage or Storage(), as_tar(planned), done or [], max_bytes)
     while True:
         try:
             items.append(next(reader))
@@ -228,7 +232,7 @@ class _Flaky(Storage):
 def _until_incomplete(storage: Storage, planned: Object) -> list[Item]:
     items: list[Item] = []
     try:
-        for item in read_tar(storage, planned, [], 1 << 20):
+        for item in read_tar(storage, as_tar(planned), [], 1 << 20):
             items.append(item)  # noqa: PERF402 - the items before the exception are the point
     except Incomplete:
         return items
@@ -257,12 +261,12 @@ def test_a_failure_stands_where_nothing_is_done_yet(tmp_path: Path) -> None:
     planned = written(tmp_path, tar_bytes([(f"{i}.jpg", b"x" * 2000) for i in range(20)]))
     items: list[Item] = []
     with pytest.raises(Incomplete):
-        items.extend(read_tar(_Flaky({5_000}), planned, [(0, 5), (6, 9)], 1 << 20))
+        items.extend(read_tar(_Flaky({5_000}), as_tar(planned), [(0, 5), (6, 9)], 1 << 20))
     assert [(i.index, i.reason) for i in items] == [(5, Reason.STORAGE_ERROR)]
     (tmp_path / "0.tar").unlink()
     items.clear()
     with pytest.raises(Incomplete):
-        items.extend(read_tar(Storage(), planned, [(0, 20)], 1 << 20))
+        items.extend(read_tar(Storage(), as_tar(planned), [(0, 20)], 1 << 20))
     assert [(i.index, i.reason) for i in items] == [(20, Reason.NOT_FOUND)]
 
 
@@ -285,7 +289,7 @@ def test_a_connection_that_breaks_is_not_taken_for_damage(error: Exception, monk
     monkeypatch.setattr(MemoryFile, "read", breaks)
     items: list[Item] = []
     with pytest.raises(Incomplete):
-        items.extend(read_tar(Storage(), planned, [], 1 << 20))
+        items.extend(read_tar(Storage(), as_tar(planned), [], 1 << 20))
     assert items[-1].reason is Reason.STORAGE_ERROR
     assert 5 < len(items) < 18
 
@@ -296,7 +300,7 @@ def test_a_tar_that_is_replaced_while_it_is_read_is_not_mixed(s3: S3) -> None:
     storage.put(uri, old)
     planned = storage.stat(uri)
     assert planned is not None
-    reader = read_tar(storage, planned, [], 1 << 30)
+    reader = read_tar(storage, as_tar(planned), [], 1 << 30)
     items = [next(reader)]
     storage.put(uri, new)
     while True:
@@ -313,7 +317,7 @@ def test_a_tar_that_is_replaced_while_it_is_read_is_not_mixed(s3: S3) -> None:
 def test_memory_does_not_grow_with_the_archive(tmp_path: Path) -> None:
     planned = written(tmp_path, tar_bytes((f"{i}.jpg", b"x" * 100_000) for i in range(300)))
     tracemalloc.start()
-    count = sum(1 for _ in read_tar(Storage(), planned, [], 1 << 20))
+    count = sum(1 for _ in read_tar(Storage(), as_tar(planned), [], 1 << 20))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert count == 300

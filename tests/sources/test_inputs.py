@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from facebatch.config import Config
 from facebatch.errors import UsageError
-from facebatch.sources import Kind, check, expand
+from facebatch.sources import Kind
+from facebatch.sources.inputs import check, expand
 from facebatch.storage import Storage, join
 from tests.s3 import S3
 
@@ -18,7 +20,7 @@ def _fill(storage: Storage, root: str) -> None:
 
 
 def _names(storage: Storage, root: str, *inputs: str, output: str = "/nowhere") -> list[str]:
-    found = expand(storage, [join(root, i) for i in inputs], output)
+    found = expand(storage, Config(inputs=tuple(join(root, i) for i in inputs), output=output))
     return sorted(source.object.uri.removeprefix(root + "/") for source in found)
 
 
@@ -58,7 +60,10 @@ def test_a_name_with_pattern_characters_means_itself_where_it_exists(tmp_path: P
 
 def test_tars_are_told_by_their_names(root: tuple[Storage, str]) -> None:
     storage, uri = root
-    kinds = {s.object.uri.rpartition("/")[2]: s.kind for s in expand(storage, [join(uri, "shards")], "/nowhere")}
+    kinds = {
+        s.object.uri.rpartition("/")[2]: s.kind
+        for s in expand(storage, Config(inputs=(join(uri, "shards"),), output="/nowhere"))
+    }
     assert kinds == {"0.tar": Kind.TAR, "1.TAR.GZ": Kind.TAR, "readme.txt": Kind.FILES}
 
 
@@ -75,6 +80,6 @@ def test_the_output_is_never_an_input(root: tuple[Storage, str]) -> None:
 @pytest.mark.parametrize("nothing", ["none", "none/", "*.gif", "2020/*.gif"])
 def test_an_input_that_names_nothing_is_refused(root: tuple[Storage, str], nothing: str) -> None:
     storage, uri = root
-    check(storage, [uri])
+    check(storage, Config(inputs=(uri,)))
     with pytest.raises(UsageError, match="names nothing"):
-        check(storage, [uri, join(uri, nothing)])
+        check(storage, Config(inputs=(uri, join(uri, nothing))))
