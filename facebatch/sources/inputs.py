@@ -39,7 +39,7 @@ def check(storage: Storage, config: Config) -> None:
             raise UsageError(f"the input {given} names nothing: no such file, folder with files, or match of a pattern")
         if _is_table(given):
             next(_of_table(storage, first, base, config.rows, strict=True), None)
-        elif base.uri and not base.holds(first.uri):
+        elif base.uri and not base.holds(absolute(given).rstrip("/") + "/"):
             raise UsageError(f"the input {given} does not lie below the base URI {base.uri}; name another --base-uri")
 
 

@@ -83,3 +83,52 @@ def test_an_input_that_names_nothing_is_refused(root: tuple[Storage, str], nothi
     check(storage, Config(inputs=(uri,)))
     with pytest.raises(UsageError, match="names nothing"):
         check(storage, Config(inputs=(uri, join(uri, nothing))))
+
+
+def _picked(root: tuple[Storage, str], **patterns: tuple[str, ...]) -> list[str]:
+    storage, uri = root
+    found = expand(storage, Config(inputs=(uri,), output="/nowhere", **patterns))  # type: ignore[arg-type]
+    return sorted(source.object.uri.removeprefix(uri + "/") for source in found)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("*.jpg", ["a.jpg"]),
+        ("*.{jpg,JPG}", []),
+        ("?.*", ["2020/b.JPG", "2020/deep/c.png", "a.jpg"]),
+        ("2020/*", ["2020/b.JPG"]),
+        ("2020/**", ["2020/b.JPG", "2020/deep/c.png"]),
+        ("deep/*.png", ["2020/deep/c.png"]),
+        ("20", []),
+    ],
+)
+def test_include_picks_loose_files_by_the_end_of_their_uri(
+    root: tuple[Storage, str], pattern: str, names: list[str]
+) -> None:
+    """Tars are no pictures: a pattern for pictures does not leave them out."""
+    assert _picked(root, include=(pattern,)) == [*names, "shards/0.tar", "shards/1.TAR.GZ"]
+
+
+def test_exclude_leaves_out_whatever_matches_also_what_was_included(root: tuple[Storage, str]) -> None:
+    assert _picked(root, exclude=("shards/**", "*.JPG")) == ["2020/deep/c.png", "a.jpg"]
+    assert _picked(root, include=("*.png", "*.jpg"), exclude=("*.tar*", "*.TAR*", "deep/**")) == ["a.jpg"]
+
+
+def test_an_absolute_pattern_is_matched_against_the_whole_uri(root: tuple[Storage, str]) -> None:
+    _, uri = root
+    assert _picked(root, exclude=(f"{uri}/*",)) == [
+        "2020/b.JPG",
+        "2020/deep/c.png",
+        "shards/0.tar",
+        "shards/1.TAR.GZ",
+        "shards/readme.txt",
+    ]
+
+
+def test_below_a_base_uris_are_relative(root: tuple[Storage, str]) -> None:
+    storage, uri = root
+    settings = Config(inputs=(join(uri, "2020"),), output="/nowhere", base_uri=uri)
+    assert sorted(s.object.uri for s in expand(storage, settings)) == ["2020/b.JPG", "2020/deep/c.png"]
+    with pytest.raises(UsageError, match="does not lie below the base URI"):
+        check(storage, Config(inputs=(uri,), base_uri=join(uri, "2020")))
