@@ -125,15 +125,22 @@ class Run:
 
 @dataclass(frozen=True, config=_STRICT)
 class Storage:
-    """How object storage is reached. Credentials come from the usual environment variables, never from here."""
+    """How object storage is reached. Credentials come from the usual environment variables or a profile, never from
+    here."""
 
     endpoint: str | None = None
+    """Of an S3-compatible store, or of an emulator of GCS or Azure. For one kind alone among several:
+    AWS_ENDPOINT_URL_S3, GOOGLE_BASE_URL, AZURE_STORAGE_ENDPOINT."""
     region: str | None = None
+    """Of S3."""
+    profile: str | None = None
+    """A name in ~/.aws/credentials or ~/.aws/config: its keys, region and endpoint. Wins over keys in the environment;
+    AWS_PROFILE counts where the environment has none."""
     anonymous: bool = False
     timeout: Positive = 60
     """Seconds for one request."""
     retries: Count = 8
-    """Attempts after the first, with exponential backoff: 5xx, timeouts, dropped connections."""
+    """Attempts after the first, with exponential backoff: 5xx, 429, timeouts, dropped connections."""
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -49,7 +49,7 @@ def _read(storage: Storage, index: int, source: Source, max_bytes: int) -> Item:
 
     try:
         if planned.size > max_bytes:
-            raise TooLarge(planned.uri, planned.size)
+            raise TooLarge(planned.uri, planned.size, max_bytes)
         data, now = storage.read(planned.uri, planned.raw, max_bytes)
     except TooLarge as error:
         detail = f"{error.size} bytes, at most {max_bytes} are read (decode.max_bytes)"

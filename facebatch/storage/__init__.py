@@ -1,4 +1,4 @@
-"""Objects, wherever they are: local files, S3, GCS, Azure, and (to read) whatever else fsspec knows.
+"""Objects, wherever they are: local files, S3, GCS, Azure, and (to read) HTTP and whatever else fsspec knows.
 
 Two kinds of calls. *Reading* (`objects`, `stat`, `open`, `read`) works everywhere. *Writing* (`put`, `create`,
 `delete`) works where a conditional create exists, because exactly-once rests on it: local disks and S3, GCS and Azure.
@@ -9,12 +9,14 @@ A URI is an absolute local path or `scheme://...`. Listings stream and are never
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 from facebatch.config import Storage as Options
 from facebatch.errors import FacebatchError, UsageError
+from facebatch.storage.credentials import Credentials, gather
 
 UNKNOWN = "unknown"
 UNSIZED = -1
@@ -56,20 +58,24 @@ class Changed(StorageError):
 
 
 class TooLarge(StorageError):
-    """The object has more bytes than were wanted. It was not read."""
+    """The object has more bytes than the reader wanted; none of them were read."""
 
-    def __init__(self, uri: str, size: int) -> None:
-        super().__init__(f"{uri} has {size} bytes")
-        self.size = size
+    def __init__(self, uri: str, size: int, most: int) -> None:
+        super().__init__(uri, size, most)
+        self.uri, self.size, self.most = uri, size, most
+
+    def __str__(self) -> str:
+        return f"{self.uri} has {self.size} bytes, at most {self.most} are read"
 
 
 class Backend(Protocol):
     """What a kind of storage has to offer. `raw` overrides the URI's path with bytes that are no valid UTF-8."""
 
     def objects(self, uri: str) -> Iterator[Object]: ...
+    def folder(self, uri: str) -> tuple[list[Object], list[str]]: ...
     def stat(self, uri: str, raw: bytes | None = None) -> Object | None: ...
     def open(self, uri: str, raw: bytes | None = None) -> BinaryIO: ...
-    def read(self, uri: str, raw: bytes | None = None) -> tuple[bytes, Object]: ...
+    def read(self, uri: str, raw: bytes | None = None, most: int | None = None) -> tuple[bytes, Object]: ...
     def put(self, uri: str, data: bytes) -> None: ...
     def create(self, uri: str, data: bytes) -> bool: ...
     def delete(self, uri: str) -> None: ...
@@ -82,12 +88,32 @@ def scheme(uri: str) -> str:
 
 
 def absolute(uri: str) -> str:
-    """The URI under which an input is known: local paths become absolute, `file://` is dropped."""
+    """The URI under which an input is known: local paths become absolute, `file://` is dropped.
+
+    Raises UsageError for a URI with a password in it, because URIs are written to tables, records and logs.
+    """
     if scheme(uri) == "file":
         uri = uri.partition("://")[2]
     if scheme(uri):
+        refuse_secrets(uri)
         return uri
     return os.path.abspath(os.path.expanduser(uri)) + ("/" if uri.endswith("/") and len(uri) > 1 else "")
+
+
+def refuse_secrets(uri: str) -> None:
+    """Raises UsageError for `scheme://user:password@host/...`, with the password hidden."""
+    if masked(uri) != uri:
+        raise UsageError(
+            f"{masked(uri)} has a password in it, which would end up in outputs and logs; give credentials as "
+            "environment variables or with storage.profile, and the URI without them"
+        )
+
+
+def masked(uri: str) -> str:
+    """The URI with `***` in place of a password before its host."""
+    # A secret key of AWS may have slashes in it. No bucket has a colon, so there it cannot be anything else.
+    pattern = _PASSWORD_BUCKET if scheme(uri) in _CLOUD else _PASSWORD
+    return pattern.sub(r"\1***", uri, count=1)
 
 
 def join(uri: str, *parts: str) -> str:
@@ -96,18 +122,33 @@ def join(uri: str, *parts: str) -> str:
 
 
 class Storage:
-    """All storage that a process talks to. Holds one client per kind and bucket, and pickles without them."""
+    """All storage that a process talks to. Holds one client per kind and bucket.
 
-    def __init__(self, options: Options | None = None) -> None:
+    It pickles without the clients and with the credentials of the process that made it, so it may go to workers and
+    must never go to a file.
+    """
+
+    def __init__(self, options: Options | None = None, credentials: Credentials | None = None) -> None:
         self.options = options or Options()
+        self.credentials = gather(self.options) if credentials is None else credentials
         self._backends: dict[str, Backend] = {}
 
-    def __reduce__(self) -> tuple[type[Storage], tuple[Options]]:
-        return Storage, (self.options,)
+    def __reduce__(self) -> tuple[type[Storage], tuple[Options, Credentials]]:
+        return Storage, (self.options, self.credentials)
+
+    def __repr__(self) -> str:
+        return f"Storage({self.credentials})"
 
     def objects(self, uri: str) -> Iterator[Object]:
         """Every object below a folder or prefix, at any depth; nothing where there is no such folder."""
         return self._backend(uri).objects(uri)
+
+    def folder(self, uri: str) -> tuple[list[Object], list[str]]:
+        """The objects directly in a folder or prefix, and the URIs, with a slash at the end, of the folders in it.
+
+        The URI of a local folder whose name is no valid UTF-8 is for `folder` only, not for showing.
+        """
+        return self._backend(uri).folder(uri)
 
     def stat(self, uri: str) -> Object | None:
         """The object itself, or None where there is none (a folder is none)."""
@@ -118,8 +159,11 @@ class Storage:
         return self._backend(uri).open(uri, raw)
 
     def read(self, uri: str, raw: bytes | None = None, most: int | None = None) -> tuple[bytes, Object]:
-        """The object's bytes and what it is now. Raises NotFound, AccessDenied or StorageError."""
-        return self._backend(uri).read(uri, raw)
+        """The object's bytes and what it is now. Raises NotFound, AccessDenied or StorageError.
+
+        With `most`, an object of more bytes raises TooLarge before it is read.
+        """
+        return self._backend(uri).read(uri, raw, most)
 
     def put(self, uri: str, data: bytes) -> None:
         """Write the whole object at once; readers see the old one or the new one, never a part."""
@@ -146,13 +190,13 @@ class Storage:
 
     def _backend(self, uri: str) -> Backend:
         kind = scheme(uri)
-        key = "://".join([kind, uri.partition("://")[2].split("/")[0]]) if kind in _CLOUD else kind
+        key = kind if kind in ("", *_WEB) else "://".join([kind, uri.partition("://")[2].split("/")[0]])
         if key not in self._backends:
             self._backends[key] = self._connect(kind, key)
         return self._backends[key]
 
     def _connect(self, kind: str, root: str) -> Backend:
-        # Imported here: a laptop with local files needs neither client, and each costs start-up time.
+        # Imported here: a laptop with local files needs none of the clients, and each costs start-up time.
         if kind == "":
             from facebatch.storage.local import Local
 
@@ -160,10 +204,17 @@ class Storage:
         if kind in _CLOUD:
             from facebatch.storage.cloud import Cloud
 
-            return Cloud(root, self.options)
+            return Cloud(root, self.options, self.credentials)
+        if kind in _WEB:
+            from facebatch.storage.web import Web
+
+            return Web(self.options)
         from facebatch.storage.generic import Generic
 
-        return Generic(kind)
+        return Generic(root, self.options, self.credentials)
 
 
 _CLOUD = ("s3", "gs", "az")
+_WEB = ("http", "https")
+_PASSWORD = re.compile(r"^([^:/]+://[^/?#@:]*:)[^/?#]*(?=@)")
+_PASSWORD_BUCKET = re.compile(r"^([^:/]+://[^/@:]*:).*(?=@)", re.DOTALL)

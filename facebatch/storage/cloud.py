@@ -7,9 +7,12 @@ filesystems have no conditional create and no etags.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO, cast
 
 import obstore
@@ -23,31 +26,56 @@ from obstore.store import from_url
 
 from facebatch.config import Storage as Options
 from facebatch.errors import UsageError
-from facebatch.storage import AccessDenied, Changed, NotFound, Object, StorageError
+from facebatch.storage import (
+    AccessDenied,
+    Changed,
+    NotFound,
+    Object,
+    StorageError,
+    TooLarge,
+    masked,
+    refuse_secrets,
+)
+from facebatch.storage.credentials import GOOGLE_FILES, Credentials
+from facebatch.storage.ranges import CHUNK, Ranges
 
-_CHUNK = 8 << 20
-"""Bytes of one range request when a tar is streamed."""
+_ENDPOINT = {"s3": "endpoint", "gs": "base_url", "az": "endpoint"}
+_SIGNED = timedelta(minutes=14)
+"""A request is signed once, for all attempts at it, and S3 refuses signatures that are older than 15 minutes."""
+_BACKOFF = 15
+"""Seconds that obstore waits between two attempts at most."""
 
 
 class Cloud:
-    """One bucket. obstore retries 5xx, timeouts and dropped connections with exponential backoff and jitter."""
+    """One bucket. obstore retries 5xx, 429, timeouts and dropped connections with exponential backoff and jitter, and
+    goes on where a body broke off."""
 
-    def __init__(self, root: str, options: Options) -> None:
+    def __init__(self, root: str, options: Options, credentials: Credentials) -> None:
         self._root = root
-        config: dict[str, Any] = {}
-        client: dict[str, Any] = {"timeout": timedelta(seconds=options.timeout)}
+        kind = root.partition("://")[0]
+        config = credentials.of(kind)
         if options.endpoint:
-            config["endpoint"] = options.endpoint
-            client["allow_http"] = options.endpoint.startswith("http://")
-        if options.region:
+            config[_ENDPOINT[kind]] = options.endpoint
+        if options.region and kind == "s3":
             config["region"] = options.region
+        provider = None
         if options.anonymous:
-            config["skip_signature"] = True
-        retry = {"max_retries": options.retries, "retry_timeout": timedelta(seconds=4 * options.timeout)}
+            config["skip_signature"] = "true"
+        elif kind == "s3":
+            provider = _keys(config)
+        endpoint = config.get(_ENDPOINT[kind], "")
+        _check_endpoint(kind, endpoint)
+        client = {"timeout": timedelta(seconds=options.timeout), "allow_http": endpoint.startswith("http://")}
+        patience = timedelta(seconds=(options.retries + 1) * (options.timeout + _BACKOFF))
+        retry = {"max_retries": options.retries, "retry_timeout": min(patience, _SIGNED)}
         try:
-            self._store = from_url(root, config=config, client_options=client, retry_config=retry)  # type: ignore[call-overload]
+            with _files(config) as settings:
+                self._store = from_url(  # type: ignore[call-overload]
+                    root, config=settings, client_options=client, retry_config=retry, credential_provider=provider
+                )
         except (BaseError, ValueError, TypeError) as error:
-            raise UsageError(f"{root} cannot be used with these storage settings: {_words(error)}") from error
+            words = credentials.hide(_words(error))
+            raise UsageError(f"{root} cannot be used with these storage settings: {words}") from None
 
     def objects(self, uri: str) -> Iterator[Object]:
         prefix = self._key(uri).rstrip("/")
@@ -58,6 +86,14 @@ class Cloud:
                     # Consoles make "folders": empty objects named `photos/`, which obstore shows as `photos`.
                     if entry.size or self.stat(entry.uri):
                         yield entry
+
+    def folder(self, uri: str) -> tuple[list[Object], list[str]]:
+        prefix = self._key(uri).rstrip("/")
+        with _translated(uri):
+            answer = cast(Any, obstore.list_with_delimiter(self._store, prefix or None))
+        entries = (self._object(found) for found in answer["objects"])
+        objects = [entry for entry in entries if entry.size or self.stat(entry.uri)]
+        return objects, [f"{self._root}/{below}/" for below in answer["common_prefixes"]]
 
     def stat(self, uri: str, raw: bytes | None = None) -> Object | None:
         key = self._key(uri)
@@ -73,12 +109,15 @@ class Cloud:
         found = self.stat(uri)
         if found is None:
             raise NotFound(f"{uri}: there is no such object")
-        return io.BufferedReader(_Ranges(self, found), buffer_size=_CHUNK)
+        return io.BufferedReader(Ranges(self, found), buffer_size=CHUNK)
 
-    def read(self, uri: str, raw: bytes | None = None) -> tuple[bytes, Object]:
+    def read(self, uri: str, raw: bytes | None = None, most: int | None = None) -> tuple[bytes, Object]:
         with _translated(uri):
             answer = obstore.get(self._store, self._key(uri))
-            return bytes(answer.bytes()), self._object(cast(Any, answer.meta))
+            found = self._object(cast(Any, answer.meta))
+            if most is not None and found.size > most:
+                raise TooLarge(uri, found.size, most)
+            return bytes(answer.bytes()), found
 
     def read_range(self, found: Object, start: int, end: int) -> bytes:
         """Bytes start to end - 1, retried like any request, so a broken connection costs one range.
@@ -124,34 +163,42 @@ class Cloud:
         return Object(f"{self._root}/{meta['path']}", meta["size"], etag, mtime_ns)
 
 
-class _Ranges(io.RawIOBase):
-    """A seekable raw stream made of independent range requests: seeking costs nothing, a failure costs one range."""
+def _keys(config: dict[str, str]) -> Callable[[], Any] | None:
+    """The keys as one unit, taken out of the settings. As settings they would be mixed with what this process's
+    environment has: the driver's key with a worker's session token is refused."""
+    if not (config.get("access_key_id") and config.get("secret_access_key")):
+        return None
+    credential = {
+        "access_key_id": config.pop("access_key_id"),
+        "secret_access_key": config.pop("secret_access_key"),
+        "token": config.pop("session_token", None),
+        "expires_at": None,
+    }
+    return lambda: credential
 
-    def __init__(self, cloud: Cloud, found: Object) -> None:
-        self._cloud, self._found, self._position = cloud, found, 0
 
-    def readable(self) -> bool:
-        return True
+def _check_endpoint(kind: str, endpoint: str) -> None:
+    if not endpoint:
+        return
+    refuse_secrets(endpoint)
+    rival = os.environ.get("AWS_ENDPOINT_URL_S3")
+    if kind == "s3" and rival and rival != endpoint:
+        # obstore prefers it to any setting, and has no setting of that name.
+        raise UsageError(
+            f"the endpoint {endpoint} cannot be used while AWS_ENDPOINT_URL_S3 is set to {masked(rival)}; unset it"
+        )
 
-    def seekable(self) -> bool:
-        return True
 
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._found.size}[whence]
-        self._position = base + offset
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        end = min(self._position + len(buffer), self._found.size)
-        if end <= self._position:
-            return 0
-        data = self._cloud.read_range(self._found, self._position, end)
-        buffer[: len(data)] = data
-        self._position += len(data)
-        return len(data)
+@contextmanager
+def _files(config: dict[str, str]) -> Iterator[dict[str, str]]:
+    """The settings, with files where obstore wants files. It reads them at once, so they are gone right after."""
+    with TemporaryDirectory(prefix="facebatch-") as folder:  # mode 0700
+        written = {}
+        for key in GOOGLE_FILES.keys() & config.keys():
+            path = Path(folder, f"{key}.json")
+            path.write_text(config[key], encoding="utf-8")
+            written[key] = str(path)
+        yield config | written
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import BinaryIO
 
 from facebatch.ids import printable
-from facebatch.storage import AccessDenied, NotFound, Object, StorageError
+from facebatch.storage import AccessDenied, NotFound, Object, StorageError, TooLarge
 
 
 class Local:
@@ -19,18 +19,20 @@ class Local:
 
     def objects(self, uri: str) -> Iterator[Object]:
         """Regular files in the order of their paths; links to files are followed, links to folders are not."""
-        try:
-            with os.scandir(uri) as entries:
-                ordered = sorted(entries, key=lambda e: e.name)
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        except OSError as error:
-            raise _translated(error, uri) from error
-        for entry in ordered:
+        for entry in _entries(uri):
             if entry.is_dir(follow_symlinks=False):
                 yield from self.objects(entry.path)
             elif found := self._describe(entry.path) or _broken_link(entry):
                 yield found
+
+    def folder(self, uri: str) -> tuple[list[Object], list[str]]:
+        objects, folders = [], []
+        for entry in _entries(uri):
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(entry.path + "/")
+            elif found := self._describe(entry.path) or _broken_link(entry):
+                objects.append(found)
+        return objects, folders
 
     def stat(self, uri: str, raw: bytes | None = None) -> Object | None:
         return self._describe(_path(uri, raw))
@@ -41,10 +43,12 @@ class Local:
         except OSError as error:
             raise _translated(error, uri) from error
 
-    def read(self, uri: str, raw: bytes | None = None) -> tuple[bytes, Object]:
+    def read(self, uri: str, raw: bytes | None = None, most: int | None = None) -> tuple[bytes, Object]:
         try:
             with open(_path(uri, raw), "rb", buffering=0) as file:
                 facts = os.fstat(file.fileno())
+                if most is not None and facts.st_size > most:
+                    raise TooLarge(uri, facts.st_size, most)
                 data = file.readall()
         except OSError as error:
             raise _translated(error, uri) from error
@@ -115,6 +119,17 @@ class Local:
                 os.unlink(temporary)
             raise _translated(error, uri) from error
         return temporary
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    """What is in a folder, by name; nothing where there is no such folder."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda e: e.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise _translated(error, printable(folder)) from error
 
 
 def _broken_link(entry: os.DirEntry[str]) -> Object | None:
