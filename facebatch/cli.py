@@ -55,6 +55,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _index(arguments: argparse.Namespace) -> int:
+    settings = _settings(arguments)
+    if not settings.output:
+        raise UsageError("there is nowhere to write to: name a folder or URI with --output")
+    return _run_index(settings)
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    settings = _settings(arguments)
+    from facebatch.pipeline.dryrun import dry_run
+
+    summary.show(_stdout(), list(dry_run(settings, _stderr(), arguments.list_to)))
+    return 0
+
+
+def _settings(arguments: argparse.Namespace) -> config.Config:
+    """The configuration of a command that has inputs."""
     settings = config.load(
         arguments.config,
         arguments.settings,
@@ -66,9 +82,7 @@ def _index(arguments: argparse.Namespace) -> int:
     )
     if not settings.inputs:
         raise UsageError("there is nothing to index: name photos with --input, or `inputs` in the configuration")
-    if not settings.output:
-        raise UsageError("there is nowhere to write to: name a folder or URI with --output")
-    return _run_index(settings)
+    return settings
 
 
 def _run_index(settings: config.Config) -> int:
@@ -184,19 +198,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"facebatch {facebatch.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    index = _command(commands, "index", _index, "index an archive, or go on with it")
-    index.add_argument(
-        "--input",
-        action="append",
-        metavar="URI",
-        help="a folder or prefix (recursive), a photo, a tar, a table (Parquet, CSV, JSONL), a list of URIs (.txt), "
-        "or a pattern such as 'shards/*.tar'; may be repeated",
-    )
-    index.add_argument("--include", action="append", metavar="PATTERN", help="of loose files only these, as in '*.jpg'")
-    index.add_argument("--exclude", action="append", metavar="PATTERN", help="nothing of this, as in 'thumbs/**'")
-    index.add_argument("--base-uri", metavar="URI", help="URIs in the dataset are relative to it: archives may move")
-    index.add_argument("--output", metavar="URI", help="the dataset: a new folder or prefix, or one to go on with")
-    _configured(index)
+    _with_inputs(_command(commands, "index", _index, "index an archive, or go on with it"))
+
+    plan = _command(commands, "plan", _plan, "what `index` would do and how long it would take; changes nothing")
+    plan.add_argument("--list-to", metavar="URI", help="write a manifest of all files there, listed in parallel")
+    _with_inputs(plan)
 
     verify = _command(commands, "verify", _verify, "prove that a dataset is whole")
     verify.add_argument("output", metavar="OUT", help="the dataset's folder or URI")
@@ -212,6 +218,21 @@ def _parser() -> argparse.ArgumentParser:
     trial.add_argument("--output", metavar="DIR", default="facebatch-demo", help="default: %(default)s")
     _configured(trial)
     return parser
+
+
+def _with_inputs(index: argparse.ArgumentParser) -> None:
+    index.add_argument(
+        "--input",
+        action="append",
+        metavar="URI",
+        help="a folder or prefix (recursive), a photo, a tar, a table (Parquet, CSV, JSONL), a list of URIs (.txt), "
+        "or a pattern such as 'shards/*.tar'; may be repeated",
+    )
+    index.add_argument("--include", action="append", metavar="PATTERN", help="of loose files only these, as in '*.jpg'")
+    index.add_argument("--exclude", action="append", metavar="PATTERN", help="nothing of this, as in 'thumbs/**'")
+    index.add_argument("--base-uri", metavar="URI", help="URIs in the dataset are relative to it: archives may move")
+    index.add_argument("--output", metavar="URI", help="the dataset: a new folder or prefix, or one to go on with")
+    _configured(index)
 
 
 def _models(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]

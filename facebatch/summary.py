@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 
 from rich.console import Console
@@ -47,6 +47,8 @@ class Summary:
     whole_seconds: float
     peak_bytes: int
     output: str
+    seats: dict[str, list[str]] = field(default_factory=dict)
+    """For each stage the GPUs that its workers saw."""
 
 
 def show(console: Console, rows: Iterable[Row]) -> None:
@@ -97,6 +99,7 @@ def report(config: Config, summary: Summary) -> bytes:
             "seconds": round(summary.seconds, 3),
             "peak_bytes": summary.peak_bytes,
             "totals": summary.totals,
+            "seats": summary.seats,
         },
         indent=1,
         sort_keys=True,

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 import psutil
 
 from facebatch.errors import UsageError
-from facebatch.pipeline.pools import Machine
+from facebatch.pipeline.pools import Machine, Node
 
 # Read by Ray when it is imported or started. What a user has set stays.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # the job of a photo archive does not phone home
@@ -40,13 +40,18 @@ def connected(address: str | None) -> Iterator[Machine]:
         if ours:
             _connect(address or os.environ.get("RAY_ADDRESS"))
         try:
-            found = ray.cluster_resources()  # type: ignore[no-untyped-call]
-            yield Machine(found.get("CPU", 0.0), found.get("GPU", 0.0), found.get("memory", 0.0))
+            yield _machine()
         finally:
             if ours:
                 workers = _workers()
                 ray.shutdown()
                 bury(workers)
+
+
+def _machine() -> Machine:
+    """The nodes of the cluster that are alive."""
+    found = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    return Machine(tuple(Node(r.get("CPU", 0.0), r.get("GPU", 0.0), r.get("memory", 0.0)) for r in found))
 
 
 def bury(workers: list[psutil.Process], patience: float = 5.0) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
@@ -31,8 +32,17 @@ from facebatch.sources.base import Base
 from facebatch.storage import Storage
 from facebatch.summary import Summary, report
 
-_BYTES_A_PHOTO = 300_000
+BYTES_A_PHOTO = 300_000
 """To guess how many images a container holds before it has been read."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the job took: seconds, bytes of memory at most, and the GPUs that the workers of each stage saw."""
+
+    seconds: float = 0.0
+    peak_bytes: int = 0
+    seats: dict[str, list[str]] = field(default_factory=dict)
 
 
 def index(config: Config, console: Console) -> Summary:
@@ -52,7 +62,7 @@ def index(config: Config, console: Console) -> Summary:
         todo = [shard for shard in shards if state.missing(shard)]
         _announce(console, shards, todo, state)
         writer = Writer(dataset, epoch.guard, facts)
-        cost = _compute(config, console, epoch, writer, detector, embedder, todo, state) if todo else (0.0, 0)
+        cost = _compute(config, console, epoch, writer, detector, embedder, todo, state) if todo else Cost()
         state = ledger.state(dataset)
         if not state.records:
             writer.write_empty()
@@ -60,7 +70,16 @@ def index(config: Config, console: Console) -> Summary:
         ledger.sweep(dataset, epoch.guard, state)
         new = sum(record.images.rows for record in state.records if record.epoch == epoch.number)
         planned = sum(state.count(shard) or 0 for shard in shards)
-        summary = Summary(state.totals(), planned, new, cost[0], time.monotonic() - started, cost[1], dataset.root)
+        summary = Summary(
+            state.totals(),
+            planned,
+            new,
+            cost.seconds,
+            time.monotonic() - started,
+            cost.peak_bytes,
+            dataset.root,
+            cost.seats,
+        )
         dataset.storage.put(dataset.internal("runs", f"{epoch.number:05d}.json"), report(config, summary))
     _reconcile(dataset, shards, state)
     return summary
@@ -129,12 +148,12 @@ def _compute(
     embedder: Model,
     todo: list[Shard],
     state: State,
-) -> tuple[float, int]:
-    """Run the job over the shards. Returns the seconds it took and the most bytes of memory it used."""
+) -> Cost:
+    """Run the job over the shards."""
     size = sum(shard.bytes for shard in todo)
     counts = [state.left(shard) for shard in todo]
     known = None if None in counts else sum(count or 0 for count in counts)
-    images = sum(shard.bytes // _BYTES_A_PHOTO + 1 if n is None else n for n, shard in zip(counts, todo, strict=True))
+    images = sum(shard.bytes // BYTES_A_PHOTO + 1 if n is None else n for n, shard in zip(counts, todo, strict=True))
     with connected(config.run.address) as machine:
         layout = lay_out(machine, config.run, Work(images, size), providers())
         for reason in layout.why:
@@ -155,7 +174,7 @@ def _compute(
             if epoch.lost:
                 raise FacebatchError(f"{epoch.lost}; run the same command again") from None
             raise
-        return time.monotonic() - started, progress.peak_bytes
+        return Cost(time.monotonic() - started, progress.peak_bytes, ray.get(meter.seats.remote()))
 
 
 def _translated(error: ray.exceptions.RayError) -> FacebatchError:

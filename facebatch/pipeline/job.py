@@ -6,7 +6,8 @@ split:  read tasks -> decode tasks -> detect actors -> chip tasks -> embed actor
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,7 @@ from facebatch.pipeline.meter import counted
 from facebatch.pipeline.pools import TASK_CPUS, Layout, Pool
 from facebatch.sink import Writer
 from facebatch.stages import ChipStage, DecodeStage, DetectStage, EmbedStage, FusedStage, Place, Stage
-from facebatch.work import from_table, to_table
+from facebatch.work import Work, from_table, to_table
 
 _ACTOR_RESTARTS = 4
 """Ray's default is without end: one image that crashes the decoder would then restart its actor for ever."""
@@ -74,25 +75,36 @@ def embedding(job: Job, place: Place) -> Stage:
     return EmbedStage(job.config, _model(job.embedder), place)
 
 
+Recipe = Callable[[Job, Place], Stage]
+
+
 class StageActor:
     """A stage inside a Ray actor: built once from its recipe, then called with tables."""
 
-    def __init__(self, job: Job, recipe: Callable[[Job, Place], Stage], place: Place, last: bool) -> None:
-        self._stage = recipe(job, place)
+    def __init__(self, job: Job, recipe: Recipe, pool: Pool, last: bool) -> None:
+        job.meter.seat.remote(pool.name, devices(pool.gpus))
+        self._stage, self._batch = recipe(job, pool.place), job.config.run.batch
         self._meter = job.meter if last else None
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        works = self._stage(from_table(table))
-        if self._meter is not None:
-            self._meter.add.remote(counted(works))
-        return to_table(works)
+        done = []
+        for works in _batches(table, self._batch):
+            works = self._stage(works)
+            if self._meter is not None:
+                self._meter.add.remote(counted(works))
+            done.append(to_table(works))
+        return pa.concat_tables(done)
 
 
-def _actors(rows: Any, job: Job, pool: Pool, recipe: Callable[[Job, Place], Stage], last: bool = False) -> Any:
-    return rows.map_batches(
+# A stage is given blocks as they are, which are bounded in bytes. Asked for batches of rows, Ray joins blocks until
+# they have so many, of any size: 32 scans of 200 megabytes would be one batch. `Dataset.map_batches` insists on rows
+# where a stage has GPUs; its developer API beneath does not.
+
+
+def _actors(rows: Any, job: Job, pool: Pool, recipe: Recipe, last: bool = False) -> Any:
+    return rows.map_batches_internal(
         StageActor,
-        fn_constructor_args=(job, recipe, pool.place, last),
-        batch_size=job.config.run.batch,
+        fn_constructor_args=(job, recipe, pool, last),
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(size=pool.actors, max_tasks_in_flight_per_actor=2),
         num_cpus=pool.cpus,
@@ -102,18 +114,28 @@ def _actors(rows: Any, job: Job, pool: Pool, recipe: Callable[[Job, Place], Stag
     )
 
 
-def _tasks(rows: Any, job: Job, recipe: Callable[[Job, Place], Stage]) -> Any:
+def _tasks(rows: Any, job: Job, recipe: Recipe) -> Any:
     def work(table: pa.Table) -> pa.Table:
-        return to_table(recipe(job, Place())(from_table(table)))
+        job.meter.seat.remote(recipe.__name__, devices(0))
+        stage = recipe(job, Place())
+        return pa.concat_tables([to_table(stage(works)) for works in _batches(table, job.config.run.batch)])
 
     work.__name__ = recipe.__name__
-    return rows.map_batches(
-        work,
-        batch_size=job.config.run.batch,
-        batch_format="pyarrow",
-        num_cpus=TASK_CPUS,
-        udf_modifying_row_count=False,
-    )
+    return rows.map_batches_internal(work, batch_format="pyarrow", num_cpus=TASK_CPUS, udf_modifying_row_count=False)
+
+
+def _batches(table: pa.Table, size: int) -> Iterator[list[Work]]:
+    """The works of a block, so many at once; of an empty block a batch of none."""
+    for start in range(0, max(len(table), 1), size):
+        yield from_table(table.slice(start, size))
+
+
+def devices(gpus: float) -> str:
+    """The GPUs that this process sees, as CUDA counts them. Where none were planned it sees none from here on: Ray
+    2.60 leaves all of them visible to workers that asked for none."""
+    if not gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "")
 
 
 def _remote_args(**args: Any) -> dict[str, Any]:

@@ -15,9 +15,20 @@ class Meter:
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
+        self._seats: dict[str, list[str]] = {}
 
     def add(self, counts: dict[str, int]) -> None:
         self._counts.update(counts)
+
+    def seat(self, stage: str, devices: str) -> None:
+        """Note which GPUs a worker of a stage sees."""
+        seats = self._seats.setdefault(stage, [])
+        if devices or "" not in seats:  # tasks come without end, actors of one GPU each do not
+            seats.append(devices)
+
+    def seats(self) -> dict[str, list[str]]:
+        """For each stage the GPUs that its workers see, as CUDA counts them on their node; '' for none."""
+        return {stage: sorted(seats) for stage, seats in sorted(self._seats.items())}
 
     def read(self) -> dict[str, int]:
         return dict(self._counts)

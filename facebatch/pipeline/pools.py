@@ -1,12 +1,14 @@
 """How the work is laid out on a machine: which layout, how many actors, with which share of what. Pure arithmetic.
 
 The plan is printed with its reasons before a run starts, and one that cannot fit is refused then: Ray would not refuse
-it. Two pools that each ask for a whole GPU of one crawl at a block every ten seconds, without a word.
+it. Two pools that each ask for a whole GPU of one crawl at a block every ten seconds, without a word; an actor that
+asks for more than any node has waits for ever.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from facebatch import config
@@ -18,15 +20,38 @@ TASK_CPUS = 0.25
 """What a read, decode, chip or write task asks for. They are short, and an actor pool must never starve them."""
 _LEAST_CPUS = 0.25
 """What an actor asks for at least: more than four on a core only take turns."""
+_WORKER_BYTES = 600 << 20
+"""Of an actor without pictures: Python, ONNX Runtime and both default networks (measured: 450 MiB), and a block."""
+_PIXEL_BYTES = 8
+"""Of a decoded pixel: four in Pillow's buffer, three in ours, and the pyramid above it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One machine of a cluster, as Ray knows it. memory: bytes for workers; 0 where that is not known."""
+
+    cpus: float
+    gpus: float = 0.0
+    memory: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What Ray says it has, on all nodes together. Memory in bytes."""
+    """All nodes together."""
 
-    cpus: float
-    gpus: float
-    memory: float
+    nodes: tuple[Node, ...]
+
+    @property
+    def cpus(self) -> float:
+        return sum(node.cpus for node in self.nodes)
+
+    @property
+    def gpus(self) -> float:
+        return sum(node.gpus for node in self.nodes)
+
+    def with_gpus(self) -> list[Node]:
+        """The nodes that have GPUs."""
+        return [node for node in self.nodes if node.gpus]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +83,13 @@ class Layout:
     """Kinds of tasks beside the pools."""
     block_bytes: int
     commit_images: int
+    actor_bytes: int
+    """Of memory, of an actor that holds as many pixels as it may."""
     why: tuple[str, ...]
+
+    @property
+    def actors(self) -> int:
+        return sum(pool.actors for pool in self.pools)
 
 
 def lay_out(machine: Machine, run: config.Run, work: Work, available: list[str]) -> Layout:
@@ -68,28 +99,53 @@ def lay_out(machine: Machine, run: config.Run, work: Work, available: list[str])
     """
     provider, why_provider = _provider(machine, run, available)
     name, why_name = _name(machine, run, provider)
-    pools, why_pools = (_fused if name == "fused" else _split)(machine, run, provider)
+    actor_bytes = _WORKER_BYTES + run.megapixels * 1_000_000 * _PIXEL_BYTES
+    pools, why_pools = (_fused if name == "fused" else _split)(machine, run, provider, actor_bytes)
     tasks = 2 if name == "fused" else 4
     actors = sum(pool.actors for pool in pools)
-    block = min(max(work.bytes // (8 * actors), 2 << 20), 16 << 20)
+    # A block is what a stage gets at once: on a GPU enough views for a batch, on a CPU little to hold and to lose.
+    largest = (64 << 20) if provider == CUDA else (16 << 20)
+    block = min(max(work.bytes // (8 * actors), 2 << 20), largest)
     commit = run.commit_images or min(max(work.images // 16, 128), 2048)
+    why_memory = (
+        f"about {actors * actor_bytes / 2**30:.1f} GiB of memory: {actors} actor(s) of {actor_bytes / 2**30:.1f}, "
+        f"which hold {run.megapixels} megapixels each, or one larger image"
+    )
     why_sizes = f"blocks of {block >> 20} MiB, a commit every {commit} images: about {work.images} images to do"
-    layout = Layout(name, pools, tasks, block, commit, (why_provider, why_name, why_pools, why_sizes))
+    why = (why_provider, why_name, why_pools, why_memory, why_sizes)
+    layout = Layout(name, pools, tasks, block, commit, actor_bytes, why)
     check(layout, machine)
     return layout
 
 
 def check(layout: Layout, machine: Machine) -> None:
-    """Raises UsageError unless all pools and one task of each kind fit on the machine at the same time."""
+    """Raises UsageError unless all pools and one task of each kind fit on the nodes at the same time."""
+    pools = ", ".join(f"{p.actors} {p.name} x ({p.cpus:g} CPU, {p.gpus:g} GPU)" for p in layout.pools)
+    asked = f"{pools}, and {layout.tasks} kinds of tasks of {TASK_CPUS:g} CPU"
     cpus = sum(pool.actors * pool.cpus for pool in layout.pools) + layout.tasks * TASK_CPUS
     gpus = sum(pool.actors * pool.gpus for pool in layout.pools)
-    pools = ", ".join(f"{p.actors} {p.name} x ({p.cpus:g} CPU, {p.gpus:g} GPU)" for p in layout.pools)
+    advice = "lower run.actors, or leave it at 0 and the planner decides"
     for need, have, what in ((cpus, machine.cpus, "CPUs"), (gpus, machine.gpus, "GPUs")):
         if need > have + 1e-6:
-            raise UsageError(
-                f"this plan needs {need:g} {what} and Ray has {have:g}: {pools}, and {layout.tasks} kinds of tasks of "
-                f"{TASK_CPUS:g} CPU; lower run.actors, or leave it at 0 and the planner decides"
-            )
+            raise UsageError(f"this plan needs {need:g} {what} and Ray has {have:g}: {asked}; {advice}")
+    if not _placed(layout, machine):
+        nodes = ", ".join(f"({n.cpus:g} CPU, {n.gpus:g} GPU)" for n in machine.nodes)
+        raise UsageError(f"this plan does not fit on the nodes {nodes}: {asked}; {advice}")
+
+
+def _placed(layout: Layout, machine: Machine) -> bool:
+    """Whether every actor and a task of each kind find a node, the hungriest first, each where most is free."""
+    free = [[node.cpus, node.gpus] for node in machine.nodes]
+    asked = [(pool.gpus, pool.cpus) for pool in layout.pools for _ in range(pool.actors)]
+    for gpus, cpus in sorted(asked, reverse=True) + [(0.0, TASK_CPUS)] * layout.tasks:
+        fitting = [node for node in free if node[0] + 1e-6 >= cpus and node[1] + 1e-6 >= gpus]
+        if not fitting:
+            return False
+        # What needs no GPU goes where there is none, as long as there is room.
+        best = max(fitting, key=lambda node: (bool(node[1]) == bool(gpus), node[0]))
+        best[0] -= cpus
+        best[1] -= gpus
+    return True
 
 
 def _provider(machine: Machine, run: config.Run, available: list[str]) -> tuple[str, str]:
@@ -109,43 +165,83 @@ def _name(machine: Machine, run: config.Run, provider: str) -> tuple[str, str]:
         return run.layout, f"layout {run.layout}, as asked for"
     if provider == CUDA and machine.gpus >= 2:
         return "split", "layout split: with two GPUs or more, detection and embedding scale apart"
+    if provider == CUDA and any(node.cpus >= 1 and not node.gpus for node in machine.nodes):
+        return "split", "layout split: nodes without a GPU decode for the one that has it"
     return "fused", "layout fused: each image is decoded once and no pixels change process"
 
 
-def _fused(machine: Machine, run: config.Run, provider: str) -> tuple[tuple[Pool, ...], str]:
-    spare = max(machine.cpus - max(2 * TASK_CPUS, machine.cpus / 16), 0.0)
+def _fused(machine: Machine, run: config.Run, provider: str, actor_bytes: int) -> tuple[tuple[Pool, ...], str]:
     if provider == CUDA:
-        actors = run.actors or max(1, min(int(machine.gpus), int(spare / _LEAST_CPUS)))
+        nodes = machine.with_gpus()
+        most = sum(min(int(n.gpus), int(_spare(n) / _LEAST_CPUS)) for n in nodes)
+        actors = run.actors or max(1, most)
         gpus = _share(machine.gpus, actors)
-        cpus = max(_floor(spare / actors), _LEAST_CPUS)
+        each = [_floor(_spare(n) / max(1, int(n.gpus / gpus))) for n in nodes if _spare(n) >= _LEAST_CPUS]
+        cpus = max(min(each, default=0.0), _LEAST_CPUS)
         place = Place(CUDA, run.threads or max(1, int(cpus)), gpus)
         why = f"{actors} actor(s) with {gpus:g} GPU each, decoding on {place.threads} thread(s)"
-    else:
-        actors = run.actors or max(1, int(machine.cpus - machine.cpus // 8))
-        gpus, cpus = 0.0, max(_floor(min(1.0, spare / actors)), _LEAST_CPUS)
-        place = Place(CPU, run.threads or 1)
-        why = f"{actors} actor(s) of {place.threads} thread(s) on {machine.cpus:g} CPUs: more actors beat more threads"
-    return (Pool("index", actors, cpus, gpus, place),), why
+        return (Pool("index", actors, cpus, gpus, place),), why
+    wanted = [max(1, int(n.cpus - n.cpus // 8)) if _spare(n) >= _LEAST_CPUS else 0 for n in machine.nodes]
+    fitting = [_in_memory(n, w, actor_bytes) for n, w in zip(machine.nodes, wanted, strict=True)]
+    actors = run.actors or max(1, sum(fitting))
+    cpus = _each(machine, run, fitting, _spare)
+    place = Place(CPU, run.threads or 1)
+    why = f"{actors} actor(s) of {place.threads} thread(s) on {machine.cpus:g} CPUs: more actors beat more threads"
+    if sum(fitting) < sum(wanted) and not run.actors:
+        why += f"; memory is for {actors}, not for {sum(wanted)} (lower run.megapixels for more)"
+    return (Pool("index", actors, cpus, 0.0, place),), why
 
 
-def _split(machine: Machine, run: config.Run, provider: str) -> tuple[tuple[Pool, ...], str]:
-    spare = max(machine.cpus - 4 * TASK_CPUS, 0.0)
-    most = int(machine.gpus) if provider == CUDA else int(machine.cpus)
-    most = min(most, int(spare / _LEAST_CPUS))
+def _split(machine: Machine, run: config.Run, provider: str, actor_bytes: int) -> tuple[tuple[Pool, ...], str]:
+    nodes = machine.with_gpus() if provider == CUDA else list(machine.nodes)
+    wanted = [int(n.gpus if provider == CUDA else n.cpus) for n in nodes]
+    fitting = [min(w, int(_spare_split(n) / _LEAST_CPUS)) for n, w in zip(nodes, wanted, strict=True)]
+    if provider == CPU:
+        fitting = [_in_memory(n, w, actor_bytes) for n, w in zip(nodes, fitting, strict=True)]
+    most = sum(fitting)
     embedders = run.actors or max(1, most // 3 if provider == CUDA else most // 2)
     detectors = run.actors or max(1, most - embedders)
     gpus = _share(machine.gpus, detectors + embedders) if provider == CUDA else 0.0
-    cpus = _LEAST_CPUS if provider == CUDA else max(_floor(min(1.0, spare / (detectors + embedders))), _LEAST_CPUS)
+    if provider == CUDA:
+        cpus = _LEAST_CPUS
+    elif run.actors or most < 2:
+        spare = sum(map(_spare_split, nodes))
+        cpus = max(_floor(min(1.0, spare / (detectors + embedders))), _LEAST_CPUS)
+    else:
+        cpus = _each(machine, run, fitting, _spare_split)
     place = Place(provider, run.threads or 1, gpus or 1.0)
     pools = (Pool("detect", detectors, cpus, gpus, place), Pool("embed", embedders, cpus, gpus, place))
-    return pools, f"{detectors} detector(s) and {embedders} embedder(s), {gpus:g} GPU each; decoding in tasks"
+    where = " on all nodes" if len(machine.nodes) > 1 else ""
+    return pools, f"{detectors} detector(s) and {embedders} embedder(s), {gpus:g} GPU each; decoding in tasks{where}"
+
+
+def _each(machine: Machine, run: config.Run, actors: Iterable[int], spare: Callable[[Node], float]) -> float:
+    """The CPUs that each actor asks for, so that on every node there is room for tasks beside its actors."""
+    if run.actors:
+        return max(_floor(min(1.0, sum(map(spare, machine.nodes)) / run.actors)), _LEAST_CPUS)
+    shares = [spare(node) / n for node, n in zip(machine.nodes, actors, strict=True) if n]
+    return max(_floor(min(1.0, *shares)) if shares else 0.0, _LEAST_CPUS)
+
+
+def _spare(node: Node) -> float:
+    """CPUs of a node that are not for tasks."""
+    return max(node.cpus - max(2 * TASK_CPUS, node.cpus / 16), 0.0)
+
+
+def _spare_split(node: Node) -> float:
+    return max(node.cpus - 4 * TASK_CPUS, 0.0)
+
+
+def _in_memory(node: Node, actors: int, actor_bytes: int) -> int:
+    """As many of these actors as the node has memory for; one in any case."""
+    return actors if not node.memory or not actors else max(1, min(actors, int(node.memory / actor_bytes)))
 
 
 def _share(gpus: float, actors: int) -> float:
-    """A whole GPU for each actor where there are enough, else equal parts."""
-    return 1.0 if actors <= gpus else _floor(gpus / actors)
+    """A whole GPU for each actor where there are enough, else an equal part of one: actors do not reach across two."""
+    return 1.0 if actors <= gpus else _floor(1 / math.ceil(actors / max(gpus, 1)))
 
 
 def _floor(share: float) -> float:
     """Shares are cut, not rounded: Ray counts in steps of 0.0001 and the sum must not exceed the machine."""
-    return math.floor(share * 100) / 100
+    return math.floor(share * 100 + 1e-9) / 100

@@ -7,7 +7,7 @@ Whether something is a loose file or a container is decided by its name, because
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -22,6 +22,8 @@ from facebatch.sources.rows import row_groups
 from facebatch.sources.tables import NoColumn, look, opened
 from facebatch.storage import Object, Storage, absolute
 
+Listing = Callable[[Storage, str], Iterator[Object]]
+"""Lists what lies below a folder or prefix."""
 _TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _PARQUETS = (".parquet", ".pq")
 _TABLES = (*_PARQUETS, *MANIFESTS)
@@ -43,13 +45,16 @@ def check(storage: Storage, config: Config) -> None:
             raise UsageError(f"the input {given} does not lie below the base URI {base.uri}; name another --base-uri")
 
 
-def expand(storage: Storage, config: Config) -> Iterator[Source]:
+def expand(storage: Storage, config: Config, below: Listing = Storage.objects) -> Iterator[Source]:
     """Every source that the inputs name and the patterns pick, except what lies in the output folder. Streams; may
-    repeat what overlaps. URIs are identities: relative to the base, if there is one."""
+    repeat what overlaps. URIs are identities: relative to the base, if there is one.
+
+    below: lists what lies below a folder or prefix.
+    """
     base = Base.at(config.base_uri)
     picked = Picks.of(config)
     for given in config.inputs:
-        for found in _objects(storage, absolute(given)):
+        for found in _objects(storage, absolute(given), below):
             named = _of_table(storage, found, base, config.rows) if _is_table(given) else [_by_name(found)]
             for source in named:
                 if picked(source):
@@ -106,7 +111,8 @@ class Picks:
     @classmethod
     def of(cls, config: Config) -> Picks:
         """The compiled patterns of a configuration."""
-        return cls(_compiled(config.include), _compiled(config.exclude), absolute(config.output).rstrip("/") + "/")
+        output = absolute(config.output).rstrip("/") + "/" if config.output else "\0"
+        return cls(_compiled(config.include), _compiled(config.exclude), output)
 
     def __call__(self, source: Source) -> bool:
         uri = source.object.uri
@@ -126,20 +132,20 @@ def _is_table(given: str) -> bool:
     return file_name(given).endswith(_TABLES)
 
 
-def _objects(storage: Storage, uri: str) -> Iterator[Object]:
+def _objects(storage: Storage, uri: str, below: Listing = Storage.objects) -> Iterator[Object]:
     single = storage.stat(uri.rstrip("/"))
     if single is not None:
         yield single
         return
     found_any = False
-    for found in storage.objects(uri.rstrip("/") + "/" if "://" in uri else uri):
+    for found in below(storage, uri.rstrip("/") + "/" if "://" in uri else uri):
         found_any = True
         yield found
     if found_any or not _PATTERN.search(uri):
         return
     literal = uri[: _PATTERN.search(uri).start()]  # type: ignore[union-attr]
     matches = re.compile(glob_translate(uri)).match
-    for found in storage.objects(literal.rpartition("/")[0] + "/"):
+    for found in below(storage, literal.rpartition("/")[0] + "/"):
         if matches(found.uri):
             yield found
 

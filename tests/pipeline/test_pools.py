@@ -6,14 +6,14 @@ import pytest
 
 from facebatch import config
 from facebatch.errors import UsageError
-from facebatch.pipeline.pools import TASK_CPUS, Layout, Machine, Work, lay_out
+from facebatch.pipeline.pools import TASK_CPUS, Layout, Machine, Node, Work, lay_out
 
 BOTH = ["cpu", "cuda"]
 MUCH = Work(10**6, 10**12)
 
 
 def _lay_out(cpus: float, gpus: float = 0, words: list[str] | None = None, work: Work = MUCH) -> Layout:
-    return lay_out(Machine(cpus, gpus, 1e11), config.load(None, words or []).run, work, BOTH)
+    return lay_out(Machine((Node(cpus, gpus, 1e12),)), config.load(None, words or []).run, work, BOTH)
 
 
 def _used(layout: Layout) -> tuple[float, float]:
@@ -66,14 +66,14 @@ def test_the_cpu_can_be_asked_for_where_there_is_a_gpu() -> None:
 
 
 def test_a_gpu_without_cuda_in_the_runtime_is_said_and_not_used() -> None:
-    layout = lay_out(Machine(16, 1, 1e11), config.Run(), MUCH, ["cpu"])
+    layout = lay_out(Machine((Node(16, 1),)), config.Run(), MUCH, ["cpu"])
     assert layout.pools[0].place.provider == "cpu"
     assert "there is a GPU, but this ONNX Runtime has only cpu" in layout.why[0]
 
 
 def test_every_decision_has_a_reason() -> None:
     for layout in (_lay_out(2), _lay_out(16, 1), _lay_out(64, 8), _lay_out(4, 0, ["run.layout=split"])):
-        assert len(layout.why) == 4
+        assert len(layout.why) == 5
         assert all(layout.why)
 
 
@@ -96,3 +96,70 @@ def test_sizes_follow_the_work() -> None:
     assert (small.commit_images, large.commit_images) == (128, 2048)
     assert (small.block_bytes, large.block_bytes) == (2 << 20, 16 << 20)
     assert _lay_out(2, words=["run.commit_images=50"]).commit_images == 50
+
+
+def _on(*nodes: Node, words: list[str] | None = None) -> Layout:
+    return lay_out(Machine(nodes), config.load(None, words or []).run, MUCH, BOTH)
+
+
+@pytest.mark.parametrize(
+    ("actors", "share", "on_one"), [(1, 1, 1), (2, 1, 1), (3, 0.5, 2), (4, 0.5, 2), (6, 0.33, 3), (8, 0.25, 4)]
+)
+def test_more_actors_than_gpus_take_equal_parts_of_one_each(actors: int, share: float, on_one: int) -> None:
+    """Two thirds of a GPU on each of two GPUs are no place for a third actor of that size."""
+    (pool,) = _on(Node(32, 2), words=["run.layout=fused", f"run.actors={actors}"]).pools
+    assert (pool.actors, pool.gpus, int(1 / pool.gpus)) == (actors, share, on_one)
+    assert pool.place.gpu_share == share
+
+
+def test_an_actor_asks_for_no_more_than_one_node_has() -> None:
+    """Sixteen nodes of two cores are no machine of thirty-two."""
+    (pool,) = _on(*[Node(2)] * 16).pools
+    assert (pool.actors, pool.cpus) == (32, 0.75)
+    (pool,) = _on(Node(8, 1), Node(64, 1), words=["run.layout=fused"]).pools
+    assert pool.actors == 2
+    assert pool.cpus <= 7.5
+
+
+def test_every_node_keeps_room_for_tasks() -> None:
+    for nodes in ([Node(2)] * 3, [Node(4), Node(64)], [Node(0), Node(8)], [Node(1), Node(1)]):
+        for words in ([], ["run.layout=split"]):
+            if words and all(node.cpus < 2 for node in nodes):
+                continue
+            layout = _on(*nodes, words=words)
+            most = max(node.cpus for node in nodes)
+            assert max(pool.cpus for pool in layout.pools) <= most - 2 * TASK_CPUS
+
+
+def test_a_head_without_cpus_is_given_nothing() -> None:
+    (pool,) = _on(Node(0), Node(4)).pools
+    assert (pool.actors, pool.cpus) == (4, 0.87)
+
+
+def test_nodes_without_gpus_decode_for_those_that_have_them() -> None:
+    layout = _on(Node(4, 1), Node(32))
+    assert layout.name == "split"
+    assert "nodes without a GPU decode" in layout.why[1]
+    assert {pool.gpus for pool in layout.pools} == {0.5}
+    layout = _on(*[Node(16, 4)] * 3, *[Node(64)] * 5)
+    detect, embed = layout.pools
+    assert (detect.actors + embed.actors, detect.gpus, embed.gpus) == (12, 1, 1)
+
+
+def test_a_plan_that_fits_in_sum_and_on_no_node_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"does not fit on the nodes \(0.25 CPU, 1 GPU\), \(8 CPU, 0 GPU\)"):
+        _on(Node(0.25, 1), Node(8))
+
+
+def test_actors_are_no_more_than_memory_is_for() -> None:
+    layout = _on(Node(64, 0, 16e9))
+    assert layout.pools[0].actors * layout.actor_bytes <= 16e9
+    assert layout.pools[0].actors == 14
+    assert "memory is for 14, not for 56" in layout.why[2]
+    more = _on(Node(64, 0, 16e9), words=["run.megapixels=16"])
+    assert more.pools[0].actors == 21
+    assert _on(Node(64, 0, 1e8)).pools[0].actors == 1, "one in any case"
+
+
+def test_the_memory_of_a_plan_is_said() -> None:
+    assert "GiB of memory: 2 actor(s) of 1.1, which hold 64 megapixels each" in _lay_out(2).why[3]

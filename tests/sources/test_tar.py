@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 import pytest
 
+from facebatch import config
 from facebatch.reasons import Reason
 from facebatch.sources import Item, Kind, Ranges, Source
 from facebatch.sources.tar import End, Incomplete, read_tar
@@ -289,7 +290,7 @@ def test_a_connection_that_breaks_is_not_taken_for_damage(error: Exception, monk
     monkeypatch.setattr(MemoryFile, "read", breaks)
     items: list[Item] = []
     with pytest.raises(Incomplete):
-        items.extend(read_tar(Storage(), as_tar(planned), [], 1 << 20))
+        items.extend(read_tar(Storage(config.Storage(retries=0)), as_tar(planned), [], 1 << 20))
     assert items[-1].reason is Reason.STORAGE_ERROR
     assert 5 < len(items) < 18
 

@@ -1,0 +1,64 @@
+"""How long a run will take, from a sample."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from facebatch import config, forecast
+from facebatch.errors import FacebatchError
+from facebatch.forecast import Reservoir, Sample
+from facebatch.packs import Model
+from facebatch.sources import Kind, Source
+from facebatch.sources.inputs import expand
+from facebatch.storage import Object, Storage
+
+
+def test_each_source_of_a_stream_has_the_same_chance() -> None:
+    kept: Counter[str] = Counter()
+    for run in range(300):
+        reservoir = Reservoir(5)
+        stream = [Source(Kind.FILES, Object(f"{(k + run) % 50}", 1)) for k in range(50)]
+        assert list(reservoir.passing(stream)) == stream, "the stream itself is left as it is"
+        assert len({s.key for s in reservoir.sources}) == 5
+        kept.update(s.key for s in reservoir.sources)
+    assert len(kept) == 50
+    assert max(kept.values()) < 70, "30 are expected"
+
+
+def test_a_short_stream_is_kept_whole() -> None:
+    reservoir = Reservoir(5)
+    stream = [Source(Kind.FILES, Object(f"{k}", 1)) for k in range(3)]
+    list(reservoir.passing(stream))
+    assert reservoir.sources == stream
+
+
+def test_the_rate_is_that_of_one_core() -> None:
+    assert Sample(images=20, bytes=10, faces=3, seconds=0.5).rate == 40
+
+
+@pytest.mark.needs_models
+def test_a_sample_is_read_and_goes_through_the_stages(
+    tmp_path: Path, astronaut: bytes, hopper: bytes, model: Callable[[str, str], Model]
+) -> None:
+    (tmp_path / "a.png").write_bytes(astronaut)
+    (tmp_path / "b.txt").write_text("no picture")
+    with tarfile.open(tmp_path / "0.tar", "w") as tar:
+        for k in range(9):
+            info = tarfile.TarInfo(f"{k}.jpg")
+            info.size = len(hopper)
+            tar.addfile(info, io.BytesIO(hopper))
+    settings = config.Config(inputs=(str(tmp_path),), output="/nowhere")
+    detector, embedder = model("yunet-n", "detector"), model("edgeface-xs", "embedder")
+    sources = list(expand(Storage(), settings))
+    sample = forecast.measure(settings, detector, embedder, Storage(), sources)
+    assert (sample.images, sample.faces) == (2 + 4, 5), "of a container a few"
+    assert sample.bytes == len(astronaut) + 10 + 4 * len(hopper)
+    assert 0 < sample.seconds < 60
+    with pytest.raises(FacebatchError, match="no image of the sample can be read"):
+        forecast.measure(settings, detector, embedder, Storage(), [])
