@@ -35,7 +35,7 @@ class Decode:
     max_side: Positive = 65_535
     """A longer side: failed/SIDE_TOO_LONG. JPEG cannot express more."""
     scale_above: Count = 1600
-    """JPEGs are decoded at 1/2, 1/4 or 1/8 as long as the long side keeps this many pixels; 0: always full size."""
+    """Pictures are kept at 1/2, 1/4 or 1/8 as long as the long side has this many pixels then; 0: always full size."""
     truncated: Literal["fail", "accept"] = "fail"
     """`accept` reads files that end early, with the missing part grey."""
 

@@ -18,7 +18,7 @@ from facebatch.importers import revision
 from facebatch.packs import Model
 
 _REVISION = {
-    "decode": "turbo-islow-1",
+    "decode": "turbo-islow-srgb-scaled-2",
     "resample": "halve-bilinear-1",
     "align": "umeyama-5-or-box-up5-1",
     "precision": "float32",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,18 +24,42 @@ class Exif:
     """Why the rest could not be read. The picture is indexed all the same."""
 
 
-def read_exif(image: Image.Image) -> Exif:
-    """The EXIF of an opened image; damaged EXIF never stops the image."""
+def read_exif(image: Image.Image, otherwise: int = 1) -> Exif:
+    """The EXIF of an opened image; damaged EXIF never stops the image. `otherwise`: the orientation where none is said.
+
+    Pillow looks for it in XMP too. Not so in an AVIF, whose container says it (`irot`, `imir`, which Pillow gives as
+    EXIF) and whose XMP only remembers how the picture lay before it was turned: Pillow's xmp_tags_orientation.avif
+    stands upright and has a 3 there.
+    """
+    if image.format == "AVIF":
+        image.info.pop("xmp", None)
+    return _read(image.getexif, otherwise)
+
+
+def read_tags(tiff: bytes, otherwise: int = 1) -> Exif:
+    """The EXIF that lies in a TIFF structure: an EXIF block, or a camera's raw file."""
+
+    def load() -> Image.Exif:
+        tags = Image.Exif()
+        tags.load_from_fp(io.BytesIO(tiff))
+        return tags
+
+    return _read(load, otherwise)
+
+
+def _read(load: Callable[[], Image.Exif], otherwise: int) -> Exif:
     try:
-        tags = image.getexif()
+        tags = load()
         details = tags.get_ifd(ExifTags.IFD.Exif)
         return Exif(
-            orientation=_orientation(tags.get(ExifTags.Base.Orientation)),
+            orientation=_orientation(tags.get(ExifTags.Base.Orientation, otherwise)),
             captured_at=_time(details.get(ExifTags.Base.DateTimeOriginal) or tags.get(ExifTags.Base.DateTime)),
             camera=_camera(tags.get(ExifTags.Base.Make), tags.get(ExifTags.Base.Model)),
         )
+    except MemoryError:
+        raise
     except Exception as error:  # noqa: BLE001 - Pillow raises nearly anything on hostile EXIF
-        return Exif(trouble=f"EXIF ignored: {type(error).__name__}: {error}"[:200])
+        return Exif(orientation=otherwise, trouble=f"EXIF ignored: {type(error).__name__}: {error}"[:200])
 
 
 def _orientation(value: Any) -> int:

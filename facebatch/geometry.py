@@ -86,12 +86,14 @@ class Picture:
 
     `levels`: the pyramid of halvings; level 0 is the working image, decoded at 1/`scale` of full size.
     `width`, `height`: of the full-size picture, in whose pixels all results are given.
+    `remark`: what of the file was ignored to make it.
     """
 
     levels: tuple[Pixels, ...]
     width: int
     height: int
     scale: int = 1
+    remark: str | None = None
 
 
 def letterbox(picture: Picture, canvases: Sequence[tuple[int, int]], fill: float = 1.0) -> View:

@@ -40,6 +40,11 @@ class Reason(StrEnum):
         Status.FAILED,
         "an image format or pixel layout that is recognised but not decoded",
     )
+    THUMBNAIL_ONLY = (
+        "THUMBNAIL_ONLY",
+        Status.FAILED,
+        "a camera's raw file whose embedded preview is too small to find faces in",
+    )
     TRUNCATED = (
         "TRUNCATED",
         Status.FAILED,
@@ -69,6 +74,14 @@ class Reason(StrEnum):
         "facebatch itself failed on this image, see `detail`; please report it",
         True,
     )
+
+
+class Undecodable(Exception):
+    """The image cannot be used. `reason` is one of the content reasons, `detail` a sentence."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason, self.detail = reason, detail
 
 
 class QualityReason(StrEnum):

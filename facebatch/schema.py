@@ -36,6 +36,7 @@ IMAGES = pa.schema(
         pa.field("width", pa.int32()),
         pa.field("height", pa.int32()),
         pa.field("orientation", pa.int8()),
+        pa.field("frames", pa.int32()),
         pa.field("captured_at", pa.timestamp("us")),
         pa.field("camera", pa.string()),
         _required("status", pa.string()),
@@ -132,7 +133,7 @@ WORK = pa.schema(
     [
         *(IMAGES.field(name) for name in ("shard_id", "index", "uri", "member", "size_bytes", "etag", "mtime_ns")),
         *(IMAGES.field(name) for name in ("content_sha256", "phash", "format", "width", "height", "orientation")),
-        *(IMAGES.field(name) for name in ("captured_at", "camera", "extra")),
+        *(IMAGES.field(name) for name in ("frames", "captured_at", "camera", "extra")),
         pa.field("status", pa.string()),
         pa.field("reason", pa.string()),
         pa.field("detail", pa.string()),

@@ -17,14 +17,14 @@ from itertools import repeat
 
 from facebatch import config
 from facebatch.align import chip_by_box, chip_by_landmarks
-from facebatch.decode import Undecodable, decode, decoded_pixels, probe
+from facebatch.decode import decode, decoded_pixels, probe
 from facebatch.detect import Detector, Faces, Settings, views
 from facebatch.embed import Embedder
 from facebatch.fingerprint import content_sha256, phash
 from facebatch.geometry import Floats, Picture, Pixels
 from facebatch.packs import Model, Pack
 from facebatch.quality import assess
-from facebatch.reasons import Reason, Status
+from facebatch.reasons import Reason, Status, Undecodable
 from facebatch.session import Session
 from facebatch.work import Face, Work
 
@@ -155,8 +155,11 @@ def open_picture(work: Work, limits: config.Decode) -> Picture | None:
         header = probe(data, limits)
         work.format, work.width, work.height = header.format, header.width, header.height
         work.orientation, work.captured_at = header.exif.orientation, header.exif.captured_at
-        work.camera, work.detail = header.exif.camera, header.exif.trouble
-        return decode(data, header, limits)
+        work.camera, work.frames = header.exif.camera, header.frames
+        picture = decode(data, header, limits)
+        work.width, work.height = picture.width, picture.height
+        work.detail = "; ".join(filter(None, (header.exif.trouble, picture.remark))) or None
+        return picture
     except Undecodable as error:
         work.content_sha256 = content_sha256(data)
         work.end(error.reason, error.detail)

@@ -52,6 +52,7 @@ class Work:
     width: int | None = None
     height: int | None = None
     orientation: int | None = None
+    frames: int | None = None
     captured_at: dt.datetime | None = None
     camera: str | None = None
     status: Status | None = None

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facebatch.formats import DECODED, sniff
+from facebatch.formats import _MAGIC, DECODED, sniff
 
 
 @pytest.mark.parametrize(
@@ -54,11 +54,21 @@ def test_formats_that_pillow_does_not_write_are_recognised_by_their_magic(head: 
 
 @pytest.mark.parametrize(
     "head",
-    [b"", b"{}", b"<?xml version='1.0'?><svg/>", b"BMW is a car, no bitmap", b"%PDF-1.7", b"\x1f\x8b\x08", b"PK\3\4"],
+    [
+        b"",
+        b"{}",
+        b"<?xml version='1.0'?><svg/>",
+        b"BMW is a car, no bitmap",
+        b"P1 is urgent",
+        b"%PDF-1.7",
+        b"\x1f\x8b\x08",
+        b"PK\3\4",
+    ],
 )
 def test_anything_else_is_no_image(head: bytes) -> None:
     assert sniff(head) is None
 
 
 def test_what_is_decoded_can_be_recognised() -> None:
-    assert set(DECODED) == {"JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP"}
+    assert {name for name, _ in _MAGIC} - set(DECODED) == {"PAM", "DDS", "BLP", "FLI", "EXR", "HDR"}
+    assert set(DECODED) <= {name for name, _ in _MAGIC}

@@ -29,7 +29,7 @@ def _full() -> Work:
     bare = Face(np.array([5, 6, 7, 8], np.float32), 0.5, None)
     view = View(random.integers(0, 256, (48, 64, 3), np.uint8), 1.25, 1.5)
     return Work(
-        "shard", 7, "s3://a/b.tar", "c.jpg", 1234, "etag", 10**18, "0" * 64, -5, "JPEG", 640, 480, 6,
+        "shard", 7, "s3://a/b.tar", "c.jpg", 1234, "etag", 10**18, "0" * 64, -5, "JPEG", 640, 480, 6, 3,
         dt.datetime(2020, 1, 2, 3, 4, 5), "Canon", Status.OK, None, "EXIF ignored", b"bytes", [view], [face, bare],
     )  # fmt: skip
 
