@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from facebatch import config, plan
@@ -163,3 +168,14 @@ def test_names_that_are_no_utf8_keep_their_bytes(dataset: Dataset) -> None:
     odd = Source(Kind.FILES, Object("/photos/caf\\xe9", 1, None, 1, b"/photos/caf\xe9"))
     plan.freeze(dataset, 0, [odd], config.Shards())
     assert plan.sources(dataset, plan.shards(dataset)[0]) == [odd]
+
+
+def test_a_million_objects_are_planned_in_flat_memory(tmp_path: Path) -> None:
+    """And once more, when all of them are known. `python -m tests.million` prints how long it takes."""
+    arguments = [sys.executable, "-m", "tests.million", "1000000", str(tmp_path / "out")]
+    done = subprocess.run(arguments, capture_output=True, text=True, cwd=Path(__file__).parents[1], check=False)
+    assert done.returncode == 0, done.stderr
+    first, again = json.loads(done.stdout)
+    assert (first["fresh"], first["objects"]) == (1_000_000, 1_000_000)
+    assert (again["fresh"], again["changed"], again["objects"]) == (0, 0, 1_000_000)
+    assert max(first["peak"], again["peak"]) < 500e6, "of which 150 MB are Python and its packages"

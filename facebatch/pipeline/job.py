@@ -48,9 +48,9 @@ def run(job: Job, source: ShardSource, layout: Layout, writer: Writer) -> None:
         rows = _actors(rows, job, layout.pools[0], fused, last=True)
     else:
         detect, embed = layout.pools
-        rows = _tasks(rows, job, decode)
+        rows = _tasks(rows, job, decode, layout.decode_cpus)
         rows = _actors(rows, job, detect, detecting)
-        rows = _tasks(rows, job, chip)
+        rows = _tasks(rows, job, chip, layout.decode_cpus)
         rows = _actors(rows, job, embed, embedding, last=True)
     rows.write_datasink(CommitSink(writer, layout.commit_images), ray_remote_args={"num_cpus": TASK_CPUS})
 
@@ -114,14 +114,14 @@ def _actors(rows: Any, job: Job, pool: Pool, recipe: Recipe, last: bool = False)
     )
 
 
-def _tasks(rows: Any, job: Job, recipe: Recipe) -> Any:
+def _tasks(rows: Any, job: Job, recipe: Recipe, cpus: float) -> Any:
     def work(table: pa.Table) -> pa.Table:
         job.meter.seat.remote(recipe.__name__, devices(0))
         stage = recipe(job, Place())
         return pa.concat_tables([to_table(stage(works)) for works in _batches(table, job.config.run.batch)])
 
     work.__name__ = recipe.__name__
-    return rows.map_batches_internal(work, batch_format="pyarrow", num_cpus=TASK_CPUS, udf_modifying_row_count=False)
+    return rows.map_batches_internal(work, batch_format="pyarrow", num_cpus=cpus, udf_modifying_row_count=False)
 
 
 def _batches(table: pa.Table, size: int) -> Iterator[list[Work]]:

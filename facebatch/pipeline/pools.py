@@ -79,13 +79,18 @@ class Layout:
 
     name: str
     pools: tuple[Pool, ...]
-    tasks: int
-    """Kinds of tasks beside the pools."""
+    tasks: tuple[float, ...]
+    """The CPUs that a task of each kind beside the pools asks for."""
     block_bytes: int
     commit_images: int
-    actor_bytes: int
-    """Of memory, of an actor that holds as many pixels as it may."""
+    memory: int
+    """Bytes that the workers hold at most, each as many pixels as it may."""
     why: tuple[str, ...]
+
+    @property
+    def decode_cpus(self) -> float:
+        """What a task that decodes asks for."""
+        return self.tasks[-1]
 
     @property
     def actors(self) -> int:
@@ -99,21 +104,20 @@ def lay_out(machine: Machine, run: config.Run, work: Work, available: list[str])
     """
     provider, why_provider = _provider(machine, run, available)
     name, why_name = _name(machine, run, provider)
-    actor_bytes = _WORKER_BYTES + run.megapixels * 1_000_000 * _PIXEL_BYTES
-    pools, why_pools = (_fused if name == "fused" else _split)(machine, run, provider, actor_bytes)
-    tasks = 2 if name == "fused" else 4
+    pools, why_pools = (_fused if name == "fused" else _split)(machine, run, provider)
     actors = sum(pool.actors for pool in pools)
+    tasks, decoding = _tasks(machine, name, pools)
+    memory = actors * _WORKER_BYTES + (actors if name == "fused" else decoding) * _pictures(run)
     # A block is what a stage gets at once: on a GPU enough views for a batch, on a CPU little to hold and to lose.
     largest = (64 << 20) if provider == CUDA else (16 << 20)
     block = min(max(work.bytes // (8 * actors), 2 << 20), largest)
     commit = run.commit_images or min(max(work.images // 16, 128), 2048)
-    why_memory = (
-        f"about {actors * actor_bytes / 2**30:.1f} GiB of memory: {actors} actor(s) of {actor_bytes / 2**30:.1f}, "
-        f"which hold {run.megapixels} megapixels each, or one larger image"
-    )
+    holders = f"{actors} actor(s)" if name == "fused" else f"{decoding} decoding task(s) beside {actors} actor(s)"
+    each = f"{run.megapixels} megapixels each, or one larger image"
+    why_memory = f"about {memory / 2**30:.1f} GiB of memory: {holders} hold {each}"
     why_sizes = f"blocks of {block >> 20} MiB, a commit every {commit} images: about {work.images} images to do"
     why = (why_provider, why_name, why_pools, why_memory, why_sizes)
-    layout = Layout(name, pools, tasks, block, commit, actor_bytes, why)
+    layout = Layout(name, pools, tasks, block, commit, memory, why)
     check(layout, machine)
     return layout
 
@@ -121,8 +125,8 @@ def lay_out(machine: Machine, run: config.Run, work: Work, available: list[str])
 def check(layout: Layout, machine: Machine) -> None:
     """Raises UsageError unless all pools and one task of each kind fit on the nodes at the same time."""
     pools = ", ".join(f"{p.actors} {p.name} x ({p.cpus:g} CPU, {p.gpus:g} GPU)" for p in layout.pools)
-    asked = f"{pools}, and {layout.tasks} kinds of tasks of {TASK_CPUS:g} CPU"
-    cpus = sum(pool.actors * pool.cpus for pool in layout.pools) + layout.tasks * TASK_CPUS
+    asked = f"{pools}, and {len(layout.tasks)} kinds of tasks of {TASK_CPUS:g} CPU or more"
+    cpus = sum(pool.actors * pool.cpus for pool in layout.pools) + sum(layout.tasks)
     gpus = sum(pool.actors * pool.gpus for pool in layout.pools)
     advice = "lower run.actors, or leave it at 0 and the planner decides"
     for need, have, what in ((cpus, machine.cpus, "CPUs"), (gpus, machine.gpus, "GPUs")):
@@ -137,7 +141,7 @@ def _placed(layout: Layout, machine: Machine) -> bool:
     """Whether every actor and a task of each kind find a node, the hungriest first, each where most is free."""
     free = [[node.cpus, node.gpus] for node in machine.nodes]
     asked = [(pool.gpus, pool.cpus) for pool in layout.pools for _ in range(pool.actors)]
-    for gpus, cpus in sorted(asked, reverse=True) + [(0.0, TASK_CPUS)] * layout.tasks:
+    for gpus, cpus in sorted(asked, reverse=True) + [(0.0, cpus) for cpus in layout.tasks]:
         fitting = [node for node in free if node[0] + 1e-6 >= cpus and node[1] + 1e-6 >= gpus]
         if not fitting:
             return False
@@ -146,6 +150,16 @@ def _placed(layout: Layout, machine: Machine) -> bool:
         best[0] -= cpus
         best[1] -= gpus
     return True
+
+
+def _tasks(machine: Machine, name: str, pools: tuple[Pool, ...]) -> tuple[tuple[float, ...], int]:
+    """The kinds of tasks (read, write; chip, decode), and how many may decode at a time."""
+    if name == "fused":
+        return (TASK_CPUS, TASK_CPUS), 0
+    left = machine.cpus - sum(pool.actors * pool.cpus for pool in pools) - 2 * TASK_CPUS
+    # A task that decodes keeps a core busy and holds a picture. Where cores are few, four of them take turns on one.
+    decode = 1.0 if left >= 4 * len(machine.nodes) else TASK_CPUS
+    return (TASK_CPUS, TASK_CPUS, decode, decode), max(1, int(left / decode))
 
 
 def _provider(machine: Machine, run: config.Run, available: list[str]) -> tuple[str, str]:
@@ -170,7 +184,7 @@ def _name(machine: Machine, run: config.Run, provider: str) -> tuple[str, str]:
     return "fused", "layout fused: each image is decoded once and no pixels change process"
 
 
-def _fused(machine: Machine, run: config.Run, provider: str, actor_bytes: int) -> tuple[tuple[Pool, ...], str]:
+def _fused(machine: Machine, run: config.Run, provider: str) -> tuple[tuple[Pool, ...], str]:
     if provider == CUDA:
         nodes = machine.with_gpus()
         most = sum(min(int(n.gpus), int(_spare(n) / _LEAST_CPUS)) for n in nodes)
@@ -182,7 +196,7 @@ def _fused(machine: Machine, run: config.Run, provider: str, actor_bytes: int) -
         why = f"{actors} actor(s) with {gpus:g} GPU each, decoding on {place.threads} thread(s)"
         return (Pool("index", actors, cpus, gpus, place),), why
     wanted = [max(1, int(n.cpus - n.cpus // 8)) if _spare(n) >= _LEAST_CPUS else 0 for n in machine.nodes]
-    fitting = [_in_memory(n, w, actor_bytes) for n, w in zip(machine.nodes, wanted, strict=True)]
+    fitting = [_in_memory(n, w, _WORKER_BYTES + _pictures(run)) for n, w in zip(machine.nodes, wanted, strict=True)]
     actors = run.actors or max(1, sum(fitting))
     cpus = _each(machine, run, fitting, _spare)
     place = Place(CPU, run.threads or 1)
@@ -192,12 +206,12 @@ def _fused(machine: Machine, run: config.Run, provider: str, actor_bytes: int) -
     return (Pool("index", actors, cpus, 0.0, place),), why
 
 
-def _split(machine: Machine, run: config.Run, provider: str, actor_bytes: int) -> tuple[tuple[Pool, ...], str]:
+def _split(machine: Machine, run: config.Run, provider: str) -> tuple[tuple[Pool, ...], str]:
     nodes = machine.with_gpus() if provider == CUDA else list(machine.nodes)
     wanted = [int(n.gpus if provider == CUDA else n.cpus) for n in nodes]
     fitting = [min(w, int(_spare_split(n) / _LEAST_CPUS)) for n, w in zip(nodes, wanted, strict=True)]
     if provider == CPU:
-        fitting = [_in_memory(n, w, actor_bytes) for n, w in zip(nodes, fitting, strict=True)]
+        fitting = [_in_memory(n, w, _WORKER_BYTES) for n, w in zip(nodes, fitting, strict=True)]
     most = sum(fitting)
     embedders = run.actors or max(1, most // 3 if provider == CUDA else most // 2)
     detectors = run.actors or max(1, most - embedders)
@@ -230,6 +244,11 @@ def _spare(node: Node) -> float:
 
 def _spare_split(node: Node) -> float:
     return max(node.cpus - 4 * TASK_CPUS, 0.0)
+
+
+def _pictures(run: config.Run) -> int:
+    """Bytes of the pixels that a worker may hold."""
+    return run.megapixels * 1_000_000 * _PIXEL_BYTES
 
 
 def _in_memory(node: Node, actors: int, actor_bytes: int) -> int:

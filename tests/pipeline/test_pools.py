@@ -17,7 +17,7 @@ def _lay_out(cpus: float, gpus: float = 0, words: list[str] | None = None, work:
 
 
 def _used(layout: Layout) -> tuple[float, float]:
-    cpus = sum(p.actors * p.cpus for p in layout.pools) + layout.tasks * TASK_CPUS
+    cpus = sum(p.actors * p.cpus for p in layout.pools) + sum(layout.tasks)
     return cpus, sum(p.actors * p.gpus for p in layout.pools)
 
 
@@ -153,7 +153,7 @@ def test_a_plan_that_fits_in_sum_and_on_no_node_is_refused() -> None:
 
 def test_actors_are_no_more_than_memory_is_for() -> None:
     layout = _on(Node(64, 0, 16e9))
-    assert layout.pools[0].actors * layout.actor_bytes <= 16e9
+    assert layout.memory <= 16e9
     assert layout.pools[0].actors == 14
     assert "memory is for 14, not for 56" in layout.why[2]
     more = _on(Node(64, 0, 16e9), words=["run.megapixels=16"])
@@ -162,4 +162,13 @@ def test_actors_are_no_more_than_memory_is_for() -> None:
 
 
 def test_the_memory_of_a_plan_is_said() -> None:
-    assert "GiB of memory: 2 actor(s) of 1.1, which hold 64 megapixels each" in _lay_out(2).why[3]
+    assert "about 2.1 GiB of memory: 2 actor(s) hold 64 megapixels each" in _lay_out(2).why[3]
+    assert "2 decoding task(s) beside 2 actor(s) hold" in _lay_out(2, words=["run.layout=split"]).why[3]
+
+
+def test_decoding_tasks_have_a_core_each_where_there_are_many() -> None:
+    """Four on a core would hold four pictures: of a hundred megapixels, some gigabytes for nothing."""
+    layout = _on(Node(64, 8))
+    assert layout.decode_cpus == 1
+    assert "61 decoding task(s)" in layout.why[3]
+    assert _lay_out(2, words=["run.layout=split"]).decode_cpus == TASK_CPUS
