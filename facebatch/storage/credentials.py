@@ -10,9 +10,11 @@ the login of `gcloud auth application-default login`, unless GOOGLE_APPLICATION_
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 
@@ -94,11 +96,11 @@ class Credentials:
         return dict(self.values.get(kind, {}))
 
     def hide(self, text: str) -> str:
-        """The text without any of the values."""
-        for settings in self.values.values():
-            for value in settings.values():
-                if len(value) >= _SHORTEST:
-                    text = text.replace(value, "***")
+        """The text without any of the values, or of those in a JSON file among them, which parsers like to quote."""
+        secrets = [value for settings in self.values.values() for value in settings.values()]
+        for secret in (*secrets, *chain.from_iterable(map(_strings, secrets))):
+            if len(secret) >= _SHORTEST:
+                text = text.replace(secret, "***")
         return text
 
     def __repr__(self) -> str:
@@ -133,6 +135,15 @@ def gather(options: Options, environment: Mapping[str, str] | None = None) -> Cr
 def _first_set(settings: Mapping[str, tuple[str, ...]], given: Mapping[str, str]) -> dict[str, str]:
     found = ((key, next((given[name] for name in names if given.get(name)), "")) for key, names in settings.items())
     return {key: value for key, value in found if value}
+
+
+def _strings(content: str) -> list[str]:
+    """The values of a JSON object; none for what is no JSON."""
+    try:
+        tree = json.loads(content)
+    except ValueError:
+        return []
+    return [value for value in tree.values() if isinstance(value, str)] if isinstance(tree, dict) else []
 
 
 def _content(path: str) -> str:

@@ -181,7 +181,7 @@ class Web:
                 try:
                     return take(answer)
                 except (_Broken, HTTPError) as error:
-                    spent = len(answer.raw.retries.history)
+                    spent = len(cast(Retry, answer.raw.retries).history)
                     broken = error
             try:
                 retry = retry.new(total=cast(int, retry.total) - spent)

@@ -13,7 +13,7 @@ import fsspec
 import pytest
 
 from facebatch.errors import UsageError
-from facebatch.storage import UNKNOWN, AccessDenied, NotFound, Storage, StorageError, absolute, join
+from facebatch.storage import UNKNOWN, AccessDenied, NotFound, Storage, StorageError, TooLarge, absolute, join
 from facebatch.storage.credentials import Credentials
 from tests.s3 import S3
 
@@ -110,6 +110,16 @@ def test_what_is_not_there_is_reported_by_name(place: Place) -> None:
     for read in (storage.read, storage.open):
         with pytest.raises(NotFound, match="no-such-thing"):
             read(join(folder, "no-such-thing"))
+
+
+def test_what_is_larger_than_wanted_is_not_read(place: Place) -> None:
+    storage, folder = place
+    storage.put(join(folder, "a"), b"12345")
+    assert storage.read(join(folder, "a"), most=5)[0] == b"12345"
+    with pytest.raises(TooLarge, match="a has 5 bytes, at most 4 are read") as error:
+        storage.read(join(folder, "a"), most=4)
+    assert error.value.size == 5
+    assert pickle.loads(pickle.dumps(error.value)).size == 5, "it comes back from other processes"
 
 
 def test_a_storage_travels_to_other_processes(place: Place) -> None:
