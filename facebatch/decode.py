@@ -130,7 +130,8 @@ def _probe(data: bytes, format: str) -> Header:
 
 def _probe_jxl(data: bytes) -> Header:
     stream = read_codestream(data)
-    exif = replace(read_tags(stream.exif) if stream.exif else Exif(), orientation=stream.orientation)
+    unread = Exif(trouble="EXIF ignored: it is compressed by Brotli") if stream.packed else Exif()
+    exif = replace(read_tags(stream.exif) if stream.exif else unread, orientation=stream.orientation)
     width, height = stream.width, stream.height
     if exif.orientation in _TURNED:
         width, height = height, width

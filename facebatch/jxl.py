@@ -21,7 +21,8 @@ _ENOUGH = 64
 class Codestream:
     """Width and height as the picture lies, before `orientation` (as EXIF numbers it) turns it.
 
-    `frames` is None where there is an animation: how long it is, only its decoder knows. `exif`: the block of the file.
+    `frames` is None where there is an animation: how long it is, only its decoder knows. `exif`: the block of the file;
+    `packed`: there is one that Brotli compressed, as libjxl does when it packs JPEG files.
     """
 
     width: int
@@ -29,11 +30,12 @@ class Codestream:
     orientation: int
     frames: int | None
     exif: bytes | None
+    packed: bool
 
 
 def read_codestream(data: bytes) -> Codestream:
     """The header. Raises EOFError where it is cut off, ValueError where there is none."""
-    exif = None
+    exif, packed = None, False
     stream = b""
     if data[:2] == b"\xff\x0a":
         stream = data[:_ENOUGH]
@@ -42,7 +44,8 @@ def read_codestream(data: bytes) -> Codestream:
             if kind in (b"jxlc", b"jxlp") and len(stream) < _ENOUGH:
                 stream += body[0 if kind == b"jxlc" else 4 :][:_ENOUGH]
             if kind == b"Exif" and exif is None:
-                exif = body[4 + int.from_bytes(body[:4], "big") :]
+                exif = _tiff(body)
+            packed |= kind == b"brob" and body[:4] == b"Exif"
     if stream[:2] != b"\xff\x0a":
         raise ValueError("there is no codestream")
     bits = _Bits(stream[2:])
@@ -53,7 +56,12 @@ def read_codestream(data: bytes) -> Codestream:
         if bits.take(1):
             _size(bits)  # the size at which it is meant to be shown
         frames = 0 if bits.take(1) or bits.take(1) else 1  # a preview, whose fields hide the answer, or an animation
-    return Codestream(width, height, orientation, frames or None, exif)
+    return Codestream(width, height, orientation, frames or None, exif, packed)
+
+
+def _tiff(body: bytes) -> bytes:
+    """The TIFF structure of an Exif box; the 4 bytes that say where it begins are missing in some writers' files."""
+    return body if body[:4] in (b"II*\0", b"MM\0*") else body[4 + int.from_bytes(body[:4], "big") :]
 
 
 class _Bits:

@@ -19,17 +19,23 @@ from facebatch.reasons import Reason, Undecodable
 
 SMALLEST = 640
 """Pixels of the long side below which a preview is a thumbnail: the width at which detectors look."""
+_TAIL = 256
+"""Bytes at the end of a preview that must be the file's own."""
 _TURNS = {3: 3, 5: 8, 6: 6}
 """LibRaw's flip (a half turn, a quarter to the left, one to the right) to EXIF's orientation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """`data`: a JPEG or PNM file, `format` which; `turn`: the orientation where the preview itself says none."""
+    """`data`: a JPEG or PNM file as the camera embedded it, `format` which; `turn`: the orientation by the container.
+
+    `known`: what LibRaw knows of the shot, as an EXIF block, where the preview began without one.
+    """
 
     data: bytes
     format: str
     turn: int
+    known: bytes | None = None
 
 
 def preview(data: bytes) -> Preview:
@@ -42,7 +48,7 @@ def preview(data: bytes) -> Preview:
         advice = "LibRaw does not know this camera's file; convert it to DNG or JPEG"
         raise Undecodable(Reason.UNSUPPORTED_FORMAT, f"RAW: {advice}") from error
     except (rawpy.LibRawNoThumbnailError, rawpy.LibRawUnsupportedThumbnailError) as error:
-        advice = "the file holds no preview that LibRaw can read; develop it to JPEG or TIFF"
+        advice = "the file holds no preview that LibRaw can read, or is cut off; develop it to JPEG or TIFF"
         raise Undecodable(Reason.UNSUPPORTED_FORMAT, f"RAW: {advice}") from error
     except rawpy.LibRawUnsufficientMemoryError as error:
         raise MemoryError(str(error)) from error
@@ -51,20 +57,37 @@ def preview(data: bytes) -> Preview:
     except rawpy.LibRawError as error:
         raise Undecodable(Reason.CORRUPT, f"RAW: {_words(error)}") from error
     if found.format == rawpy.ThumbFormat.JPEG:
-        return Preview(found.data, "JPEG", turn)
+        if data.rfind(found.data[-_TAIL:]) < 0:  # LibRaw fills with what lay in memory, even another picture's end
+            raise Undecodable(Reason.TRUNCATED, "RAW: the file ends before its preview does")
+        jpeg, known = _as_embedded(found.data)
+        return Preview(jpeg, "JPEG", turn, known)
     return Preview(_pnm(found.data), "PNM", turn)
 
 
 def read_preview(image: Image.Image, found: Preview, data: bytes) -> Exif:
-    """The EXIF of an opened preview; what it does not say, as far as the container says it. Raises Undecodable."""
+    """The EXIF of an opened preview; what it does not say, as the container or LibRaw say it. Raises Undecodable."""
     if max(image.size) < SMALLEST:
         sizes = f"{image.width}x{image.height}, at least {SMALLEST} are needed"
         raise Undecodable(Reason.THUMBNAIL_ONLY, f"RAW: the largest preview has {sizes}; develop it to JPEG or TIFF")
-    own = read_exif(image, otherwise=found.turn)
-    if (own.captured_at and own.camera) or data[:4] not in (b"II*\0", b"MM\0*"):
-        return own
-    container = read_tags(data)
-    return replace(own, captured_at=own.captured_at or container.captured_at, camera=own.camera or container.camera)
+    exif = read_exif(image, otherwise=found.turn)
+    for more in (data if data[:4] in (b"II*\0", b"MM\0*") else None, found.known):
+        if more and not (exif.captured_at and exif.camera):
+            other = read_tags(more)
+            time, camera = exif.captured_at or other.captured_at, exif.camera or other.camera
+            exif = replace(exif, captured_at=time, camera=camera)
+    return exif
+
+
+def _as_embedded(jpeg: bytes) -> tuple[bytes, bytes | None]:
+    """The JPEG without the EXIF block that LibRaw puts before one that does not begin with its own, and that block.
+
+    Pillow would take it for the file's, whose orientation may differ and whose camera has its full name.
+    """
+    length = int.from_bytes(jpeg[4:6], "big")
+    block = jpeg[12 : 4 + length]
+    if jpeg[2:4] != b"\xff\xe1" or jpeg[6:12] != b"Exif\0\0" or b"dcraw v" not in block:
+        return jpeg, None
+    return jpeg[:2] + jpeg[4 + length :], block
 
 
 def _pnm(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
