@@ -52,6 +52,11 @@ def photo(astronaut: bytes) -> np.ndarray:
         ("TIFF", {"compression": "tiff_lzw"}),
         ("TIFF", {"compression": "tiff_adobe_deflate"}),
         ("WEBP", {"lossless": True}),
+        ("JPEG2000", {}),
+        ("PPM", {}),
+        ("SGI", {}),
+        ("PCX", {}),
+        ("ICO", {"sizes": [(200, 120)]}),
     ],
 )
 def test_lossless_formats_come_out_exactly(photo: np.ndarray, format: str, options: dict[str, object]) -> None:
@@ -77,6 +82,41 @@ def test_the_first_frame_of_an_animation_is_the_picture(photo: np.ndarray) -> No
         other = Image.fromarray(255 - photo)
         Image.fromarray(photo).save(file, format, save_all=True, append_images=[other])
         assert np.abs(pixels(file.getvalue()).astype(int) - photo).mean() < 12, format
+
+
+@pytest.mark.parametrize("format", ["GIF", "WEBP", "TIFF", "PNG", "MPO", "AVIF"])
+def test_frames_are_counted(photo: np.ndarray, format: str) -> None:
+    file = io.BytesIO()
+    others = [Image.fromarray(255 - photo), Image.fromarray(photo[::-1])]
+    Image.fromarray(photo).save(file, format, save_all=True, append_images=others)
+    assert probe(file.getvalue(), LIMITS).frames == 3
+    if format != "MPO":
+        assert probe(encode(photo, format), LIMITS).frames == 1
+
+
+def test_a_damaged_later_page_does_not_stop_the_first(photo: np.ndarray) -> None:
+    file = io.BytesIO()
+    Image.fromarray(photo).save(file, "TIFF", save_all=True, append_images=[Image.fromarray(photo)])
+    data = bytearray(file.getvalue())
+    (at,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, at)
+    (second,) = struct.unpack_from("<I", data, at + 2 + 12 * count)
+    (entries,) = struct.unpack_from("<H", data, second)
+    for entry in range(second + 2, second + 2 + 12 * entries, 12):
+        if struct.unpack_from("<H", data, entry)[0] == 262:
+            struct.pack_into("<H", data, entry + 8, 999)  # a photometric interpretation that there is not
+    header = probe(bytes(data), LIMITS)
+    assert header.frames is None
+    assert np.array_equal(decode(bytes(data), header, LIMITS).levels[0], photo)
+
+
+def test_a_number_of_frames_that_cannot_be_is_not_believed(photo: np.ndarray) -> None:
+    body = struct.pack(">II", 1 << 31, 0)
+    chunk = struct.pack(">I", 8) + b"acTL" + body + struct.pack(">I", zlib.crc32(b"acTL" + body))
+    png = encode(photo)
+    data = png[:33] + chunk + png[33:]
+    assert probe(data, LIMITS).frames is None
+    assert np.array_equal(pixels(data), photo)
 
 
 def test_cmyk_becomes_rgb(photo: np.ndarray) -> None:
@@ -188,6 +228,42 @@ def test_what_is_not_scaled_while_it_is_decoded_counts_in_full() -> None:
     wide = np.zeros((100, 4000, 3), np.uint8)
     assert decoded_pixels(encode(wide, "PNG"), LIMITS) == 400_000
     assert decoded_pixels(encode(wide, "JPEG"), LIMITS) == 100_000
+
+
+def test_a_reduced_picture_is_the_mean_of_its_pixels_in_every_mode(hopper: bytes) -> None:
+    """Strips and their seams do not show."""
+    photo = Image.open(io.BytesIO(hopper)).resize((3301, 2003))
+    whole = np.asarray(photo.reduce(2)).astype(int)
+    for mode, away in (("RGB", 0), ("RGBA", 1), ("CMYK", 1)):
+        file = io.BytesIO()
+        photo.convert(mode).save(file, "TIFF")
+        assert np.abs(pixels(file.getvalue()) - whole).max() <= away, mode
+    deep = np.asarray(photo.convert("L")).astype(np.uint16) << 8
+    grey = np.asarray(photo.convert("L").reduce(2)).astype(int)
+    for format, samples in (("PNG", deep), ("TIFF", deep), ("TIFF", deep.astype(np.float32))):
+        assert np.abs(pixels(encode(samples, format))[:, :, 0] - grey).max() <= 1, format
+
+
+def test_dark_sixteen_bits_are_dark_in_either_byte_order() -> None:
+    dark = np.full((16, 16), 200, np.uint16)
+    little, big = io.BytesIO(), io.BytesIO()
+    Image.fromarray(dark).save(little, "TIFF")
+    Image.frombytes("I;16B", (16, 16), dark.astype(">u2").tobytes()).save(big, "TIFF")
+    assert (pixels(little.getvalue()) == 0).all()
+    assert (pixels(big.getvalue()) == 0).all()
+
+
+@pytest.mark.parametrize("samples", [np.uint8, np.uint16, np.float32])
+def test_nothing_of_full_size_is_made_beside_pillows_own_picture(samples: type[np.generic]) -> None:
+    side = 6400
+    data = encode(np.zeros((side, side), samples), "TIFF", compression="tiff_adobe_deflate")
+    header = probe(data, LIMITS)
+    tracemalloc.start()  # sees numpy's memory, not Pillow's
+    picture = decode(data, header, LIMITS)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert picture.levels[0].shape == (1600, 1600, 3)
+    assert peak < side * side, "less than one byte for each pixel of the file"
 
 
 def test_both_jpeg_decoders_give_the_same_pixels_at_every_scale(hopper: bytes) -> None:

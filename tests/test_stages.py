@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from facebatch import config
 from facebatch.packs import Model
@@ -121,6 +123,17 @@ def test_memory_that_runs_out_is_a_row_to_be_tried_again(monkeypatch: pytest.Mon
     assert work.reason is Reason.OUT_OF_MEMORY
     assert work.reason.retryable
     assert work.detail == "a PNG of 320x240 pixels"
+
+
+def test_frames_and_what_was_ignored_are_noted() -> None:
+    file = io.BytesIO()
+    square = Image.open(io.BytesIO(_square()))
+    square.save(file, "PNG", save_all=True, append_images=[Image.new("RGB", square.size)], icc_profile=b"damaged")
+    for run in (_split, _fused):
+        (work,) = run([_work(0, file.getvalue())])
+        assert (work.status, work.frames) == (Status.OK, 2)
+        assert work.detail is not None
+        assert work.detail.startswith("colour profile ignored: ")
 
 
 @pytest.mark.parametrize("name", ["views", "phash", "chip_by_box", "assess"])
