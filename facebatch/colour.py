@@ -4,8 +4,9 @@ Which profiles matter is found out by trying: one that moves no colour of a grid
 any of its names and costs nothing. In the test archive that are all eight sRGB profiles (they move by at most 1, the
 others by 64 to 120).
 
-Costs on one core, for each megapixel: RGB 12 ms and 1 ms to and from LittleCMS, CMYK 33 ms, grey 0.2 ms (a table). So
-pictures are converted after they were scaled down, and a transform is made once for each profile (2 ms; CMYK 21 ms).
+Costs on one core, for each megapixel: RGB 12 ms and more to and from LittleCMS, CMYK 33 ms. So CMYK is converted after
+it was scaled down, RGB only where a network looks at it (`Picture.shown`), and a transform is made once for each
+profile (2 ms; CMYK 21 ms).
 """
 
 from __future__ import annotations
@@ -42,6 +43,11 @@ class Colours:
     """A table of 256 levels, from another grey."""
     trouble: str | None = None
     """Why the profile was ignored. The picture is indexed all the same."""
+
+    @property
+    def moves(self) -> bool:
+        """Whether `srgb` does anything."""
+        return self.light is not None or self.grey is not None
 
     def rgb(self, image: Image.Image) -> Image.Image:
         """RGB of CMYK or LAB; without a profile of its own, CMYK by Pillow's rule of thumb."""

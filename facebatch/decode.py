@@ -95,7 +95,7 @@ def probe(data: bytes, limits: Decode) -> Header:
 
 
 def decode(data: bytes, header: Header, limits: Decode) -> Picture:
-    """The picture, upright, sRGB. Raises Undecodable."""
+    """The picture, upright; `Picture.shown` makes sRGB of its pixels. Raises Undecodable."""
     scale = header.scale(limits.scale_above)
     with _content_errors(header.format):
         picture = _jpeg(data, header, scale) if header.coding == "JPEG" else None
@@ -198,10 +198,10 @@ def _picture(pixels: Pixels, width: int, height: int, orientation: int, profile:
     scheme = colours(profile, space(mode))
     # Pillow scales less than it is asked to where the short side has few pixels.
     scale = round(max(width, height) / max(pixels.shape))
-    pixels = upright(scheme.srgb(pixels), orientation)
+    pixels = upright(pixels, orientation)
     if orientation in _TURNED:
         width, height = height, width
-    return Picture(halvings(pixels), width, height, scale, scheme.trouble)
+    return Picture(halvings(pixels), width, height, scale, scheme.trouble, scheme.srgb if scheme.moves else None)
 
 
 def _open(data: bytes, format: str) -> Image.Image:

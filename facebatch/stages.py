@@ -21,6 +21,7 @@ from facebatch.decode import decode, decoded_pixels, probe
 from facebatch.detect import Detector, Faces, Settings, views
 from facebatch.embed import Embedder
 from facebatch.fingerprint import content_sha256, phash
+from facebatch.formats import sniff
 from facebatch.geometry import Floats, Picture, Pixels
 from facebatch.packs import Model, Pack
 from facebatch.quality import assess
@@ -57,7 +58,7 @@ class DecodeStage:
         picture = open_picture(work, self._limits)
         if picture:
             work.views = views(picture, self._settings)
-            work.content_sha256, work.phash = content_sha256(work.data or b""), phash(picture.levels)
+            work.content_sha256, work.phash = content_sha256(work.data or b""), phash(picture)
             work.picture = picture if self._keep else None
 
 
@@ -161,7 +162,7 @@ def open_picture(work: Work, limits: config.Decode) -> Picture | None:
         work.detail = "; ".join(filter(None, (header.exif.trouble, picture.remark))) or None
         return picture
     except Undecodable as error:
-        work.content_sha256 = content_sha256(data)
+        work.content_sha256, work.format = content_sha256(data), work.format or sniff(data)
         work.end(error.reason, error.detail)
     return None
 

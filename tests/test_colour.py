@@ -12,7 +12,8 @@ from PIL import Image, ImageCms
 from facebatch.colour import Colours, colours, space
 from facebatch.config import Decode
 from facebatch.decode import decode, probe
-from facebatch.geometry import Picture
+from facebatch.fingerprint import phash
+from facebatch.geometry import Picture, letterbox, warp
 from facebatch.plugins import plugin
 from tests.conftest import encode
 from tests.containers import P3, grey_profile, ink_profile, rgb_profile
@@ -38,6 +39,11 @@ def _p3_to_srgb(pixels: np.ndarray) -> np.ndarray:
     return _srgb_curve(linear)
 
 
+def _seen(picture: Picture) -> np.ndarray:
+    """The whole picture as a network would be shown it."""
+    return picture.shown(picture.levels[0])
+
+
 PATCHES = (
     np.array([[[200, 120, 90], [90, 160, 110], [128, 128, 128], [40, 60, 160]]], np.uint8).repeat(16, 0).repeat(16, 1)
 )
@@ -56,7 +62,7 @@ def test_a_wider_space_becomes_srgb_in_every_format(format: str, options: dict[s
     picture = _opened(_saved(Image.fromarray(PATCHES), format, rgb_profile(), **options))
     expected = _p3_to_srgb(PATCHES)
     assert np.abs(expected - PATCHES).max() > 15, "the test would see a profile that is not applied"
-    assert np.abs(picture.levels[0][8, 8::16].astype(int) - expected[8, 8::16]).max() <= 4
+    assert np.abs(_seen(picture)[8, 8::16].astype(int) - expected[8, 8::16]).max() <= 4
     assert picture.remark is None
 
 
@@ -65,7 +71,7 @@ def test_srgb_is_recognised_under_any_name_and_leaves_the_pixels_alone(hopper: b
     plain = Image.open(io.BytesIO(hopper))
     with_profile = _saved(plain, "JPEG", SRGB, quality=90)
     without = _saved(plain, "JPEG", b"", quality=90)
-    assert np.array_equal(_opened(with_profile).levels[0], _opened(without).levels[0])
+    assert np.array_equal(_seen(_opened(with_profile)), _seen(_opened(without)))
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
@@ -79,16 +85,16 @@ def test_grey_has_its_own_curve() -> None:
     assert np.abs(expected - ramp[0])[8:].max() > 60
     for format in ("PNG", "TIFF"):
         picture = _opened(_saved(Image.fromarray(ramp), format, grey_profile(1.0)))
-        assert np.abs(picture.levels[0][5, 8:, 1] - expected[8:]).max() <= 2, format
-        assert (picture.levels[0][:, :, 0] == picture.levels[0][:, :, 2]).all()
+        assert np.abs(_seen(picture)[5, 8:, 1] - expected[8:]).max() <= 2, format
+        assert (_seen(picture)[:, :, 0] == _seen(picture)[:, :, 2]).all()
     jpeg = _opened(_saved(Image.fromarray(ramp), "JPEG", grey_profile(1.0), quality=100))
-    assert np.abs(jpeg.levels[0][5, 20:, 1] - expected[20:]).max() <= 6
+    assert np.abs(_seen(jpeg)[5, 20:, 1] - expected[20:]).max() <= 6
 
 
 def test_a_grey_picture_may_have_an_rgb_profile() -> None:
     ramp = np.arange(256, dtype=np.uint8)[None].repeat(20, 0)
     picture = _opened(_saved(Image.fromarray(ramp), "PNG", rgb_profile(gamma=1.0)))
-    assert np.abs(picture.levels[0][5, :, 1] - _srgb_curve(np.arange(256) / 255)).max() <= 2
+    assert np.abs(_seen(picture)[5, :, 1] - _srgb_curve(np.arange(256) / 255)).max() <= 2
     assert colours(SRGB, "GRAY") == Colours()
 
 
@@ -102,7 +108,7 @@ def test_inks_are_those_of_their_profile(format: str) -> None:
     inks = Image.new("CMYK", (48, 16))
     inks.paste((255, 255, 255, 0), (16, 0, 32, 16))
     inks.paste((0, 0, 0, 255), (32, 0, 48, 16))
-    seen = _opened(_saved(inks, format, ink_profile())).levels[0][8, 8::16].astype(int)
+    seen = _seen(_opened(_saved(inks, format, ink_profile())))[8, 8::16].astype(int)
     paper, red, black = seen
     assert paper.min() > 245
     assert red[0] - red[1] > 100, "by Pillow's rule of thumb it would be black"
@@ -117,7 +123,7 @@ def test_lab_needs_no_profile() -> None:
     )
     assert lab is not None
     lab.save(file, "TIFF")
-    assert np.abs(_opened(file.getvalue()).levels[0].astype(int) - PATCHES).max() <= 3
+    assert np.abs(_seen(_opened(file.getvalue())).astype(int) - PATCHES).max() <= 3
 
 
 @pytest.mark.parametrize(
@@ -141,7 +147,7 @@ def test_an_unsuitable_profile_is_ignored_with_a_remark(profile: bytes, mode: st
 
 def test_the_remark_reaches_the_picture() -> None:
     picture = _opened(_saved(Image.fromarray(PATCHES), "PNG", b"damaged"))
-    assert np.array_equal(picture.levels[0], PATCHES)
+    assert np.array_equal(_seen(picture), PATCHES)
     assert picture.remark is not None
     assert "colour profile ignored" in picture.remark
 
@@ -170,11 +176,24 @@ def test_pixels_of_a_scaled_picture_are_converted_too() -> None:
     for format, profile in (("PNG", rgb_profile()), ("JPEG", rgb_profile())):
         picture = _opened(_saved(Image.fromarray(wide), format, profile))
         assert picture.scale == 2
-        assert np.abs(picture.levels[0][50, 800].astype(int) - _p3_to_srgb(wide[:1, :1])[0, 0]).max() <= 3
+        assert np.abs(_seen(picture)[50, 800].astype(int) - _p3_to_srgb(wide[:1, :1])[0, 0]).max() <= 3
 
 
 def test_transparency_is_laid_on_the_white_that_stays_white() -> None:
     clear = np.zeros((8, 8, 4), np.uint8)
     file = io.BytesIO(encode(clear))
     image = Image.open(file)
-    assert (_opened(_saved(image, "PNG", rgb_profile())).levels[0] == 255).all()
+    assert (_seen(_opened(_saved(image, "PNG", rgb_profile()))) == 255).all()
+
+
+def test_what_networks_are_shown_is_srgb_and_what_is_beside_the_picture_stays_black() -> None:
+    tall = Image.fromarray(np.full((600, 400, 3), (200, 120, 90), np.uint8))
+    picture = _opened(_saved(tall, "PNG", rgb_profile()))
+    expected = _p3_to_srgb(np.array([[[200, 120, 90]]], np.uint8))[0, 0]
+    view = letterbox(picture, [(320, 320)]).pixels
+    assert np.abs(view[100, 50].astype(int) - expected).max() <= 3
+    assert (view[:, 230:] == 0).all()
+    chip = warp(picture, np.array([[0.5, 0, 60], [0, 0.5, 60]]), 112)
+    assert np.abs(chip[90, 90].astype(int) - expected).max() <= 3
+    assert (chip[:50, :50] == 0).all()
+    assert phash(picture) == phash(_opened(encode(_seen(picture))))

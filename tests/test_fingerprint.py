@@ -8,11 +8,11 @@ import numpy as np
 from PIL import Image
 
 from facebatch.fingerprint import content_sha256, phash
-from facebatch.geometry import halvings
+from facebatch.geometry import Picture, halvings
 
 
 def _hash(image: Image.Image) -> int:
-    return phash(halvings(np.asarray(image.convert("RGB"))))
+    return phash(Picture(halvings(np.asarray(image.convert("RGB"))), *image.size))
 
 
 def _distance(a: int, b: int) -> int:
