@@ -12,8 +12,10 @@ import pytest
 
 from facebatch.config import Decode
 from facebatch.decode import probe
-from facebatch.plugins import EXTRAS, plugin
+from facebatch.plugins import EXTRAS, Wanted, plugin
 from facebatch.reasons import Reason, Undecodable
+from facebatch.sources import Kind, Source
+from facebatch.storage import Object
 from tests.containers import dng
 
 FILES = {
@@ -85,3 +87,15 @@ def test_decoders_use_the_threads_that_their_actor_has() -> None:
 
     assert (AvifImagePlugin.DEFAULT_MAX_THREADS, pillow_heif.options.DECODE_THREADS) == (1, 1)
     assert JpegXLImagePlugin.DECODE_THREADS == 0
+
+
+def test_files_that_want_an_absent_package_are_announced_before_they_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(EXTRAS, "HEIF", ("there_is_no_such_module", "pillow-heif", "heif"))
+    names = ["a.HEIC", "b.heif", "c.jpg", "d.cr2", "e"]
+    stream = [Source(Kind.FILES, Object(f"/photos/{name}", 1)) for name in names]
+    wanted = Wanted()
+    assert list(wanted.passing(stream)) == stream
+    assert list(wanted.remarks()) == [
+        "2 files look like HEIF. HEIF needs pillow-heif: pip install 'facebatch[heif]'. "
+        "Without it they fail, and stay failed"
+    ]

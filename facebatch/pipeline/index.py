@@ -24,6 +24,7 @@ from facebatch.pipeline.datasource import Reader, ShardSource
 from facebatch.pipeline.meter import Meter
 from facebatch.pipeline.pools import Work, lay_out
 from facebatch.plan import Listing, Shard
+from facebatch.plugins import Wanted
 from facebatch.progress import Progress, Target
 from facebatch.session import CPU, Session, providers
 from facebatch.sink import Writer
@@ -120,9 +121,12 @@ def _planned(dataset: Dataset, guard: Guard, config: Config, console: Console) -
     """
     number = plan.count(dataset)
     listing = Listing()
+    wanted = Wanted()
     listed = inputs.expand(dataset.storage, config)
     fresh = plan.compare(listed, plan.planned(dataset, number), listing)
-    written = plan.freeze(dataset, number, fresh, config.shards, guard.check)
+    written = plan.freeze(dataset, number, wanted.passing(fresh), config.shards, guard.check)
+    for remark in wanted.remarks():
+        say(console, remark)
     if listing.changed:
         few = ", ".join(listing.examples) + (" ..." if listing.changed > len(listing.examples) else "")
         say(console, f"{listing.changed} objects changed since they were planned; their rows stay as is: {few}")
