@@ -9,6 +9,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import psutil
 
@@ -18,6 +19,12 @@ from facebatch.pipeline.pools import Machine, Node
 # Read by Ray when it is imported or started. What a user has set stays.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # the job of a photo archive does not phone home
 os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+if (
+    os.environ.get("RAY_AUTH_TOKEN")
+    or Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser().exists()
+):
+    # Ray 2.60 asks for a token by default and, when it connects to a cluster, does not send the one it has.
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 import ray
 from ray.util.annotations import RayDeprecationWarning
@@ -89,7 +96,8 @@ def _connect(address: str | None) -> None:
             object_store_memory=min(int(psutil.virtual_memory().available * _STORE_SHARE), 4 << 30),
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise UsageError(f"Ray cannot be reached at {address or 'this machine'}: {error}") from error
+        token = "; if it asks for a token, as Ray's clusters do, put that into ~/.ray/auth_token" if address else ""
+        raise UsageError(f"Ray cannot be reached at {address or 'this machine'}: {error}{token}") from error
 
 
 @contextmanager
