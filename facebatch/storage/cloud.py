@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -218,4 +219,14 @@ def _translated(uri: str) -> Iterator[None]:
 
 def _words(error: Exception) -> str:
     """The first paragraph; behind it obstore prints its inner structures."""
-    return " ".join(str(error).split("\n\n")[0].split())[:300]
+    words = " ".join(str(error).split("\n\n")[0].split())[:300]
+    if _ROLE.search(words):
+        return (
+            "no credentials are set (environment variables, storage.profile, or storage.anonymous=true for none), and "
+            f"the role of this machine could not be asked: {words}"
+        )
+    return words
+
+
+_ROLE = re.compile(r"/latest/api/token|/computeMetadata/|/metadata/identity/")
+"""Where machines of AWS, Google and Azure are asked for their roles, which obstore does for lack of anything else."""

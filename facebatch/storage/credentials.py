@@ -46,8 +46,13 @@ _VARIABLES: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "skip_signature": ("GOOGLE_SKIP_SIGNATURE",),
         },
         "az": {
-            "account_name": ("AZURE_STORAGE_ACCOUNT_NAME",),
-            "account_key": ("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_ACCESS_KEY", "AZURE_STORAGE_MASTER_KEY"),
+            "account_name": ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT"),
+            "account_key": (
+                "AZURE_STORAGE_ACCOUNT_KEY",
+                "AZURE_STORAGE_ACCESS_KEY",
+                "AZURE_STORAGE_MASTER_KEY",
+                "AZURE_STORAGE_KEY",
+            ),
             "sas_key": ("AZURE_STORAGE_SAS_KEY", "AZURE_STORAGE_SAS_TOKEN"),
             "token": ("AZURE_STORAGE_TOKEN",),
             "client_id": ("AZURE_STORAGE_CLIENT_ID", "AZURE_CLIENT_ID"),
@@ -66,7 +71,8 @@ _VARIABLES: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
         },
     }
 )
-"""What obstore calls a setting, and the variables that it reads it from; the first that is set counts."""
+"""What obstore calls a setting, and the variables for it, its own and then those of Azure's command line; the first
+that is set counts."""
 
 GOOGLE_FILES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {

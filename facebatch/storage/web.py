@@ -159,8 +159,6 @@ class Web:
                 file.truncate()
                 for piece in _pieces(answer, None):
                     file.write(piece)
-                if (size := _whole_size(answer)) is not None and file.tell() != size:
-                    raise _Broken(f"the body ended after {file.tell()} of {size} bytes")
 
             try:
                 self._body(uri, dict, take)
@@ -215,7 +213,8 @@ def _check(uri: str, answer: requests.Response) -> None:
 
 
 def _pieces(answer: requests.Response, seconds: int | None) -> Iterator[bytes]:
-    """The body as it comes. Raises _Broken when it is not done in time, and urllib3's errors."""
+    """The body as it comes. Raises _Broken when it is not done in time, and urllib3's errors, also for a body that is
+    shorter than its Content-Length."""
     deadline = math.inf if seconds is None else time.monotonic() + seconds
     while piece := answer.raw.read1(_PIECE, decode_content=False):
         yield piece

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+DATE = "Wed, 21 Oct 2020 07:28:00 GMT"
+
 
 @dataclass(frozen=True)
 class Request:
@@ -87,8 +89,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def serve(self, data: bytes, only: int | None = None) -> None:
         """The file, or the range of it that is asked for; of that the first `only` bytes, and then nothing more."""
-        headers = {"ETag": f'"{hashlib.md5(data).hexdigest()}"'} if self.state.etags else {}
-        headers["Last-Modified"] = "Wed, 21 Oct 2020 07:28:00 GMT"
+        headers = {"ETag": self.etag(data)} if self.state.etags else {}
+        headers["Last-Modified"] = DATE
         wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         same = self.headers.get("If-Range") in (None, headers.get("ETag"))
         status, body = 200, data
@@ -100,6 +102,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             status, body = 206, data[start : end + 1]
             headers["Content-Range"] = f"bytes {start}-{end}/{len(data)}"
         self.answer(status, headers, body, only)
+
+    def etag(self, data: bytes) -> str:
+        return f'"{hashlib.md5(data).hexdigest()}"'
 
     def answer(
         self, status: int, headers: dict[str, str] | None = None, body: bytes = b"", only: int | None = None

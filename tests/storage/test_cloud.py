@@ -11,7 +11,7 @@ from facebatch import config
 from facebatch.errors import UsageError
 from facebatch.storage import AccessDenied, NotFound, Storage, StorageError, TooLarge
 from facebatch.storage.credentials import Credentials
-from tests.storage.server import Fault, Server, cut, reset, silence, status
+from tests.storage.server import DATE, Fault, Handler, Server, cut, reset, silence, status
 
 DATA = os.urandom(100_000)
 RETRIES = 2
@@ -181,11 +181,30 @@ def test_credentials_that_are_none_are_one_sentence_without_them(uri: str, given
     assert "s3cret" not in f"{error.value!r}{error.value.__cause__!r}"
 
 
-def test_the_content_of_a_file_serves_where_the_file_is_not() -> None:
-    user = '{"type": "authorized_user", "client_id": "a", "client_secret": "b", "refresh_token": "c"}'
-    storage = Storage(
-        config.Storage(endpoint="http://127.0.0.1:9", retries=0, timeout=1),
-        Credentials({"gs": {"application_credentials": user}}),
-    )
-    with pytest.raises(StorageError, match="gs://b/a"):  # the credentials are read; there is no one to show them to
-        storage.read("gs://b/a")
+def test_the_content_of_a_file_serves_where_the_file_is_not(server: Server) -> None:
+    server.files["/b/a"] = b"a"
+    account = '{"disable_oauth": true, "client_email": "", "private_key": "", "private_key_id": ""}'
+    options = config.Storage(endpoint=server.url, retries=0, timeout=1)
+    assert Storage(options, Credentials({"gs": {"service_account": account}})).read("gs://b/a")[0] == b"a"
+
+
+def test_a_body_that_comes_too_slowly_is_cut_off_and_goes_on_where_it_was(storage: Storage, server: Server) -> None:
+    def half(handler: Handler, data: bytes) -> None:
+        handler.answer(200, {"ETag": handler.etag(data), "Last-Modified": DATE}, data, 50_000)
+        handler.wfile.flush()
+        server.ended.wait(5)
+
+    server.faults = [half]
+    began = time.monotonic()
+    assert storage.read(URI)[0] == DATA
+    assert time.monotonic() - began < 3
+    assert server.log[1].headers["range"] == "bytes=50000-99999"
+
+
+def test_without_any_credentials_the_error_says_how_to_give_some(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """obstore then asks for the role of the machine, and what fails is a request to an address that no one knows."""
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", server.url)
+    with pytest.raises(StorageError, match="s3://b/a: no credentials are set .*storage.profile, .*/latest/api/token"):
+        Storage(config.Storage(region="here", retries=0), Credentials()).read("s3://b/a")
