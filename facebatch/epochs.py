@@ -64,7 +64,9 @@ class Epoch:
 
     def __init__(self, dataset: Dataset, number: int) -> None:
         self._dataset, self.number = dataset, number
-        self._storage = Storage(replace(dataset.storage.options, timeout=_PATIENCE, retries=0))
+        self._storage = Storage(
+            replace(dataset.storage.options, timeout=_PATIENCE, retries=0), dataset.storage.credentials
+        )
         self._stop = threading.Event()
         self.lost: str | None = None
         """Why the heart has stopped, if it has. The run is interrupted then, well before another may take over."""

@@ -101,7 +101,12 @@ def absolute(uri: str) -> str:
 
 
 def refuse_secrets(uri: str) -> None:
-    """Raises UsageError for `scheme://user:password@host/...`, with the password hidden."""
+    """Raises UsageError for `scheme://user:password@host/...` and for presigned URLs, with the secret hidden."""
+    if _SIGNED.search(uri):
+        raise UsageError(
+            f"{uri.partition('?')[0]}?*** is presigned: whoever reads the dataset could use its signature, and a run "
+            "that goes on later could not. Name the object itself, and give credentials as environment variables"
+        )
     if masked(uri) != uri:
         raise UsageError(
             f"{masked(uri)} has a password in it, which would end up in outputs and logs; give credentials as "
@@ -216,5 +221,7 @@ class Storage:
 
 _CLOUD = ("s3", "gs", "az")
 _WEB = ("http", "https")
+_SIGNED = re.compile(r"^https?://[^?#]*\?(?:.*&)?(?:X-Amz-Signature|X-Goog-Signature|Signature|sig)=", re.IGNORECASE)
+"""Of S3, Google, CloudFront and Azure."""
 _PASSWORD = re.compile(r"^([^:/]+://[^/?#@:]*:)[^/?#]*(?=@)")
 _PASSWORD_BUCKET = re.compile(r"^([^:/]+://[^/@:]*:).*(?=@)", re.DOTALL)

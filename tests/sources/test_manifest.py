@@ -170,3 +170,17 @@ def test_tables_below_a_prefix_are_files_like_any_other(tmp_path: Path) -> None:
     assert {s.kind for s in named(tmp_path)} == {Kind.FILES}
     assert [s.kind for s in named(f"{tmp_path}/*.parquet")] == [Kind.FILES] * 3
     assert len(named(f"{tmp_path}/*.parquet")) == 3
+
+
+@pytest.mark.parametrize(
+    "uri", ["https://b.s3.amazonaws.com/a.jpg?X-Amz-Date=1&X-Amz-Signature=s3cr3t", "https://user:s3cr3t@host/a.jpg"]
+)
+def test_a_uri_with_a_secret_in_it_is_refused_and_stands_nowhere(tmp_path: Path, uri: str) -> None:
+    """It would be the identity of its image, in every output."""
+    _, broken = named(write(tmp_path / "list.txt", f"/a.jpg\n{uri}\n"))
+    assert broken.kind is Kind.BROKEN
+    assert "***" in (broken.trouble or "")
+    assert "s3cr3t" not in repr(broken)
+    with pytest.raises(UsageError, match=r"\*\*\*") as error:
+        named(uri)
+    assert "s3cr3t" not in str(error.value)
