@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -187,6 +188,38 @@ def load(file: str | None = None, words: Iterable[str] = (), **given: Any) -> Co
 def as_dict(config: Any) -> dict[str, Any]:
     """The configuration as plain values, for records and digests."""
     return dataclasses.asdict(config)
+
+
+def words(settings: dict[str, Any], defaults: dict[str, Any] | None = None, prefix: str = "") -> list[str]:
+    """The words of a command line that say what of these settings (`as_dict`) is not the default.
+
+    Inputs, patterns, base and output as options, the rest as key=value.
+    """
+    found: list[str] = []
+    for key, default in (as_dict(Config()) if defaults is None else defaults).items():
+        value = settings.get(key, default)
+        if isinstance(default, dict):
+            found += words(value, default, f"{prefix}{key}.")
+        elif prefix or key not in _OPTIONS:
+            said = value if isinstance(value, str) and _scalar(value) == value else json.dumps(value)
+            found += [f"{prefix}{key}={said}"] if _plain(value) != _plain(default) else []
+        else:
+            given = [value] if isinstance(value, str) else value or []
+            found += [word for one in given if one for word in (_OPTIONS[key], one)]
+    return found
+
+
+_OPTIONS = {
+    "inputs": "--input",
+    "include": "--include",
+    "exclude": "--exclude",
+    "base_uri": "--base-uri",
+    "output": "--output",
+}
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _read_yaml(file: str) -> dict[str, Any]:

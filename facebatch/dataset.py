@@ -76,6 +76,20 @@ class Dataset:
             )
         return found
 
+    def note_run(self, epoch: int, record: dict[str, Any]) -> None:
+        """Write down how a run was configured, and in the end what it cost. Later notes replace earlier ones."""
+        self.storage.put(self._run(epoch), json.dumps(record, indent=1, sort_keys=True).encode())
+
+    def run(self, epoch: int) -> dict[str, Any] | None:
+        """What is noted of a run; None where it ended before it noted anything."""
+        if self.storage.stat(self._run(epoch)) is None:
+            return None
+        record: dict[str, Any] = json.loads(self.storage.read(self._run(epoch))[0])
+        return record
+
+    def _run(self, epoch: int) -> str:
+        return self.internal("runs", f"{epoch:05d}.json")
+
     def _refuse_strangers(self) -> None:
         for found in self.storage.objects(self.root + "/"):
             if not found.uri.startswith(self.internal() + "/"):

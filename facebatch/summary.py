@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib import metadata
+from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 import facebatch
 from facebatch.config import Config, as_dict
 from facebatch.progress import clock
 from facebatch.reasons import Status
+from facebatch.storage import absolute
 
 _PROVENANCE = (
     "ray",
@@ -52,11 +52,12 @@ class Summary:
 
 
 def show(console: Console, rows: Iterable[Row]) -> None:
-    """A table without lines."""
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
+    """A table without lines. Its last column is never broken: it may hold a command or a path to be copied."""
+    table = list(rows)
+    first, second = (max((len(row[k]) for row in table), default=0) for k in (0, 1))
+    for title, number, remark in table:
+        line = f"{title:<{first}}  {number:<{second}}  {remark}".rstrip()
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
 def accounted(totals: dict[str, int], planned: str) -> Iterator[Row]:
@@ -81,26 +82,32 @@ def rows(summary: Summary) -> Iterator[Row]:
     yield "tables", "", f"{summary.output}/images/*.parquet  {summary.output}/faces/*.parquet"
 
 
-def report(config: Config, summary: Summary) -> bytes:
-    """The record of a run as JSON: how it was configured, with which versions, and what it cost.
+def begun(config: Config) -> dict[str, Any]:
+    """The record of a run that has begun: how it is configured, with which versions.
 
-    How storage is reached is left out, so that no credential can end up in a dataset.
+    Of how storage is reached it names the settings and leaves out their values, so that no credential can end up in a
+    dataset.
     """
     settings = as_dict(config)
-    del settings["storage"]
+    storage, defaults = settings.pop("storage"), as_dict(config.__class__())["storage"]
+    settings["inputs"] = [absolute(given) for given in config.inputs]
+    settings["output"] = absolute(config.output)
     installed = {package.metadata["Name"].lower(): package.version for package in metadata.distributions()}
-    return json.dumps(
-        {
-            "facebatch": facebatch.__version__,
-            "python": platform.python_version(),
-            "versions": {name: installed[name] for name in _PROVENANCE if name in installed},
-            "config": settings,
-            "images": summary.new_images,
-            "seconds": round(summary.seconds, 3),
-            "peak_bytes": summary.peak_bytes,
-            "totals": summary.totals,
-            "seats": summary.seats,
-        },
-        indent=1,
-        sort_keys=True,
-    ).encode()
+    return {
+        "facebatch": facebatch.__version__,
+        "python": platform.python_version(),
+        "versions": {name: installed[name] for name in _PROVENANCE if name in installed},
+        "config": settings,
+        "storage": sorted(key for key, value in storage.items() if value != defaults[key]),
+    }
+
+
+def report(config: Config, summary: Summary) -> dict[str, Any]:
+    """The record of a run that came to its end: the same, and what it cost."""
+    return begun(config) | {
+        "images": summary.new_images,
+        "seconds": round(summary.seconds, 3),
+        "peak_bytes": summary.peak_bytes,
+        "totals": summary.totals,
+        "seats": summary.seats,
+    }

@@ -1,6 +1,7 @@
 """The configuration: defaults, a file, words; the last one wins, and a mistake is one sentence."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,3 +70,22 @@ def test_the_local_configuration_shows_every_setting_with_its_default() -> None:
     text = file.read_text()
     for key in config.as_dict(config.Config()):
         assert f"{key}:" in text
+
+
+def test_settings_can_be_said_again_on_a_command_line() -> None:
+    given: dict[str, Any] = {
+        "inputs": ("photos/", "a b.tar"),
+        "exclude": ("thumbs/**",),
+        "base_uri": "s3://archive",
+        "output": "out",
+    }
+    settings = config.load(
+        None, ["run.layout=split", "rows.extra=[year, city]", "detect.score=0.6", "embed.batch=32"], **given
+    )
+    words = config.words(config.as_dict(settings))
+    assert words == [
+        *("--input", "photos/", "--input", "a b.tar", "--exclude", "thumbs/**", "--base-uri", "s3://archive"),
+        *("--output", "out", "detect.score=0.6", 'rows.extra=["year", "city"]', "run.layout=split"),
+    ]
+    assert config.load(None, [word for word in words if "=" in word], **given) == settings
+    assert config.words(config.as_dict(config.load())) == []

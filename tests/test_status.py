@@ -14,6 +14,7 @@ from facebatch.sink import Writer
 from facebatch.sources import Kind, Source
 from facebatch.status import describe, status
 from facebatch.storage import Object, Storage
+from facebatch.summary import begun
 from tests.test_epochs import killed_run, owned_by_a_dead_process
 from tests.test_sink import FACTS, work
 
@@ -46,8 +47,9 @@ def test_it_tells_what_is_done_and_what_is_not(dataset: Dataset) -> None:
     table = _table(dataset)
     assert table["images"] == "6 of 10 and those of 1 unread containers planned"
     assert (table["ok"], table["no_face"], table["failed"], table["faces"]) == ("2", "3", "1 CORRUPT 1", "2")
+    assert table["left"] == "4 and what 1 unread containers hold"
     assert table["shards"] == "0 of 2 done, 5.0 MB to do"
-    assert table["run"] == "1 came to its end; run `facebatch index` again to go on"
+    assert table["run"] == "1 came to its end; run the same command again to go on"
     assert table["models"] == "yunet-n, edgeface-xs; contract c1"
 
 
@@ -59,7 +61,22 @@ def test_it_tells_a_run_at_work_from_one_that_was_killed(dataset: Dataset) -> No
     killed_run(dataset)
     owned_by_a_dead_process(dataset, 3)
     assert _table(dataset)["run"].startswith("3 stopped without an end (process ")
-    assert "run `facebatch index` again to go on" in _table(dataset)["run"]
+    assert "run the same command again to go on" in _table(dataset)["run"]
+    settings = config.load(None, ["run.layout=split", "storage.region=x"], inputs=("/my photos",), output="/out")
+    dataset.note_run(3, begun(settings))
+    assert _table(dataset)["next"] == (
+        "facebatch index --input '/my photos' --output /out run.layout=split storage.region=..."
+    )
+
+
+def test_what_failed_for_outside_reasons_is_among_what_is_left(dataset: Dataset) -> None:
+    shard = next(s for s in plan.shards(dataset) if s.kind is Kind.FILES)
+    with epochs.taken(dataset) as epoch:
+        ledger.settle(dataset, epoch.number)
+        lost = [work(i, 0, shard.shard_id, reason=Reason.NOT_FOUND) for i in (6, 7)]
+        Writer(dataset, epoch.guard, FACTS).write(lost)
+    words = "and what 1 unread containers hold; 2 of them failed for reasons outside them and are tried again"
+    assert _table(dataset)["left"] == f"4 {words}"
 
 
 def test_a_finished_dataset_asks_for_nothing(dataset: Dataset) -> None:

@@ -31,7 +31,7 @@ from facebatch.sink import Writer
 from facebatch.sources import inputs
 from facebatch.sources.base import Base
 from facebatch.storage import Storage
-from facebatch.summary import Summary, report
+from facebatch.summary import Summary, begun, report
 
 BYTES_A_PHOTO = 300_000
 """To guess how many images a container holds before it has been read."""
@@ -58,6 +58,7 @@ def index(config: Config, console: Console) -> Summary:
     detector, embedder = _models(config, console)
     facts = dataset.open(_facts(config, detector, embedder))
     with epochs.taken(dataset) as epoch:
+        dataset.note_run(epoch.number, begun(config))
         state = ledger.settle(dataset, epoch.number)
         shards = _planned(dataset, epoch.guard, config, console)
         todo = [shard for shard in shards if state.missing(shard)]
@@ -81,7 +82,7 @@ def index(config: Config, console: Console) -> Summary:
             dataset.root,
             cost.seats,
         )
-        dataset.storage.put(dataset.internal("runs", f"{epoch.number:05d}.json"), report(config, summary))
+        dataset.note_run(epoch.number, report(config, summary))
     _reconcile(dataset, shards, state)
     return summary
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -217,6 +218,30 @@ def test_kill_the_driver_anywhere_and_run_again_gives_the_same_rows_each_once(
     one, other = (table(o, "images").sort_by("image_id").to_pylist() for o in (indexed[0], output))
     assert one == other
     assert_same_faces(table(indexed[0], "faces"), table(output, "faces"), key=["uri"])
+
+
+def test_status_of_a_killed_run_tells_what_is_done_what_is_left_and_what_to_type(archive: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    words = ["index", "--input", str(archive), "--output", str(output), "run.commit_images=30"]
+    with subprocess.Popen([sys.executable, "-m", "facebatch", *words], stdout=-3, stderr=-3) as running:
+        while len(list(output.glob("_facebatch/records/*.json"))) < 3:
+            assert running.poll() is None
+            time.sleep(0.05)
+        running.kill()
+    told = command("status", str(output))
+    assert told.returncode == 0
+    lines = {line.split()[0]: line.split(maxsplit=1)[1].rstrip() for line in told.stdout.splitlines()}
+    done, left = int(lines["images"].split()[0]), int(lines["left"])
+    assert 90 <= done < 849
+    assert done + left == 849
+    assert re.fullmatch(r"\d+ +([A-Z_]+ \d+(, )?)+", lines["failed"]), "by reason"
+    assert re.match(r"1 +stopped without an end \(process ", lines["run"])
+    again = command(*shlex.split(lines["next"])[1:])
+    assert (again.returncode, shlex.split(lines["next"])[0]) == (0, "facebatch")
+    assert table(output, "images").num_rows == 849
+    finished = command("status", str(output)).stdout
+    assert "next" not in finished
+    assert re.search(r"left +0", finished)
 
 
 def test_an_interrupted_run_says_how_to_go_on(archive: Path, tmp_path: Path) -> None:
