@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
+from typing import TypeVar
 
 import psutil
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+T = TypeVar("T")
 PLAIN_EVERY = 10.0
 """Seconds between lines where there is no terminal."""
 
@@ -81,6 +83,16 @@ class Progress:
 
     def _sample(self) -> None:
         self.peak_bytes = max(self.peak_bytes, memory_of_family())
+
+
+def listed(stream: Iterable[T], say: Callable[[str], None], every: float = PLAIN_EVERY) -> Iterator[T]:
+    """The same stream; while it takes long, how far it is."""
+    told = time.monotonic()
+    for number, one in enumerate(stream):
+        if number % 256 == 0 and time.monotonic() - told >= every:
+            told = time.monotonic()
+            say(f"{number:,} objects listed")
+        yield one
 
 
 def memory_of_family() -> int:

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from facebatch import progress
-from facebatch.progress import Progress, Target, clock, memory_of_family
+from facebatch.progress import Progress, Target, clock, listed, memory_of_family
 
 COUNTS = {"images": 50, "faces": 7, "failed": 2, "skipped": 1, "bytes": 500}
 
@@ -68,3 +68,12 @@ def _until(true: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 30
     while not true() and time.monotonic() < deadline:
         time.sleep(0.05)
+
+
+def test_a_long_listing_says_how_far_it_is() -> None:
+    said: list[str] = []
+    assert list(listed(range(600), said.append, every=0)) == list(range(600))
+    assert said == ["0 objects listed", "256 objects listed", "512 objects listed"]
+    said.clear()
+    assert list(listed(range(600), said.append)) == list(range(600))
+    assert said == []

@@ -7,8 +7,9 @@ run would use; a sample of the images tells how long it would take.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from rich.console import Console
 
@@ -19,10 +20,10 @@ from facebatch.errors import FacebatchError
 from facebatch.forecast import Reservoir, Sample
 from facebatch.listing import ManifestWriter
 from facebatch.pipeline.cluster import connected
-from facebatch.pipeline.index import BYTES_A_PHOTO
+from facebatch.pipeline.index import BYTES_A_PHOTO, say
 from facebatch.pipeline.pools import Layout, Work, lay_out
 from facebatch.plan import Listing
-from facebatch.progress import clock
+from facebatch.progress import clock, listed
 from facebatch.seen import Seen
 from facebatch.session import CPU, providers
 from facebatch.sources import Kind, Source, inputs
@@ -71,12 +72,12 @@ def dry_run(config: Config, console: Console, list_to: str | None = None) -> Ite
             if state.missing(shard):
                 todo.add(state.left(shard), shard.bytes)
     listing, sample = Listing(), Reservoir()
-    listed: Iterable[Source] = inputs.expand(storage, config, walk if list_to else Storage.objects)
+    stream = listed(inputs.expand(storage, config, walk if list_to else Storage.objects), partial(say, console))
     if list_to:
         writer = ManifestWriter(storage, list_to, base)
-        listed = writer.passing(listed)
-    listed = sample.passing(listed)
-    for group in plan.grouped(plan.compare(listed, seen, listing), config.shards):
+        stream = writer.passing(stream)
+    stream = sample.passing(stream)
+    for group in plan.grouped(plan.compare(stream, seen, listing), config.shards):
         counts = [source.rows for source in group]
         todo.add(None if None in counts else sum(n or 0 for n in counts), sum(s.bytes for s in group))
         todo.kinds.update(source.kind for source in group)

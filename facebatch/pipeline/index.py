@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import ray
@@ -25,7 +26,7 @@ from facebatch.pipeline.meter import Meter
 from facebatch.pipeline.pools import Work, lay_out
 from facebatch.plan import Listing, Shard
 from facebatch.plugins import Wanted
-from facebatch.progress import Progress, Target
+from facebatch.progress import Progress, Target, listed
 from facebatch.session import CPU, Session, providers
 from facebatch.sink import Writer
 from facebatch.sources import inputs
@@ -123,8 +124,8 @@ def _planned(dataset: Dataset, guard: Guard, config: Config, console: Console) -
     number = plan.count(dataset)
     listing = Listing()
     wanted = Wanted()
-    listed = inputs.expand(dataset.storage, config)
-    fresh = plan.compare(listed, plan.planned(dataset, number), listing)
+    stream = listed(inputs.expand(dataset.storage, config), partial(say, console))
+    fresh = plan.compare(stream, plan.planned(dataset, number), listing)
     written = plan.freeze(dataset, number, wanted.passing(fresh), config.shards, guard.check)
     for remark in wanted.remarks():
         say(console, remark)

@@ -20,7 +20,7 @@ from facebatch.sources.base import Base, is_absolute
 from facebatch.sources.manifest import MANIFESTS, Unreadable, entries, file_name, parquet_entries
 from facebatch.sources.rows import row_groups
 from facebatch.sources.tables import NoColumn, look, opened
-from facebatch.storage import Object, Storage, absolute
+from facebatch.storage import UNKNOWN, UNSIZED, Object, Storage, absolute
 
 Listing = Callable[[Storage, str], Iterator[Object]]
 """Lists what lies below a folder or prefix."""
@@ -89,11 +89,14 @@ def _by_name(found: Object) -> Source:
 
 
 def _asked_for(storage: Storage, source: Source) -> Source:
-    """A tar that a manifest names is planned with its size and version, which are asked for: what it holds must not
-    change between two attempts at it."""
-    if source.kind is Kind.FILES and file_name(source.object.uri).endswith(_TARS):
-        return replace(_by_name(storage.stat(source.object.uri) or source.object), extra=source.extra)
-    return source
+    """A tar that a manifest names is planned with its size and version, which are asked for where the manifest does not
+    tell them: what it holds must not change between two attempts at it."""
+    found = source.object
+    if source.kind is not Kind.FILES or not file_name(found.uri).endswith(_TARS):
+        return source
+    if found.version == UNKNOWN or found.size == UNSIZED:
+        found = storage.stat(found.uri) or found
+    return replace(_by_name(found), extra=source.extra)
 
 
 @dataclass(frozen=True)

@@ -103,8 +103,14 @@ def text(value: Any) -> str:
 
 
 def cells(batch: pa.RecordBatch, path: str) -> list[Any]:
-    """The values of a column, also of one inside structs; null where a struct around it is."""
+    """The values of a column, also of one inside structs; null where a struct around it is.
+
+    Raises pa.ArrowInvalid for extension types: what a value of one becomes is up to whoever registered it. Ray
+    registers one whose values are unpickled, and a table may come from anybody.
+    """
     head, *inner = path.split(".")
+    if _is_extension(batch.column(head).type):
+        raise pa.ArrowInvalid(f"the column {head} has the extension type {batch.column(head).type}, which is not read")
     values: list[Any] = batch.column(head).to_pylist()
     for name in inner:
         values = [None if value is None else value[name] for value in values]
@@ -117,6 +123,15 @@ def _leaves(schema: pa.Schema) -> Iterator[tuple[str, pa.DataType]]:
             yield from ((f"{field.name}.{inner.name}", inner.type) for inner in field.type)
         else:
             yield field.name, field.type
+
+
+def _is_extension(type: pa.DataType) -> bool:
+    """Whether it is one, or holds one inside."""
+    if isinstance(type, pa.BaseExtensionType):
+        return True
+    if pa.types.is_dictionary(type):
+        return _is_extension(type.value_type)
+    return any(_is_extension(type.field(k).type) for k in range(type.num_fields))
 
 
 def _is_bytes(type: pa.DataType) -> bool:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from facebatch.dataset import Dataset
+from facebatch.errors import FacebatchError
 from facebatch.storage import Storage, join
 from facebatch.verify import verify
 from tests.conftest import encode
@@ -164,3 +168,37 @@ def test_an_archive_that_moved_is_gone_on_with(sixty: dict[str, bytes], tmp_path
     assert [row for row in moved.images() if row["uri"] in dict(few[:5])] == before
     with pytest.raises(Exception, match=r"holds URIs that are relative to a base: go on with --base-uri"):
         run([tmp_path / "there"], tmp_path / "out")
+
+
+@pytest.fixture
+def website(tmp_path: Path) -> Iterator[str]:
+    """The address of a web server for a folder, of the simplest kind: it knows no ranges."""
+    (tmp_path / "site").mkdir()
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "site"))) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_manifest_of_a_website_and_the_photos_and_tars_on_it(
+    sixty: dict[str, bytes], website: str, tmp_path: Path
+) -> None:
+    few = {name.replace(" ", "_").replace("é", "e"): data for name, data in list(sixty.items())[:8]}
+    site = Storage(), str(tmp_path / "site")
+    as_prefix(*site, few)
+    as_tars(*site, few)
+    site[0].put(f"{site[1]}/list.csv", "".join(f"{n}\n" for n in ["url", *few, "0.tar", "gone.jpg"]).encode())
+    with pytest.raises(FacebatchError, match=r"1 images failed for reasons outside them \(NOT_FOUND 1\)"):
+        run([f"{website}/list.csv"], tmp_path / "out", "storage.retries=1")
+    site[0].put(f"{site[1]}/gone.jpg", few["a/hopper.jpg"])
+    done = run([f"{website}/list.csv"], tmp_path / "out")
+    assert done.summary.new_images == 1
+    by_uri = {(row["uri"], row["member"]): row["content_sha256"] for row in done.images()}
+    assert len(by_uri) == 8 + 3 + 1
+    assert by_uri[f"{website}/a/hopper.jpg", ""] == by_uri[f"{website}/gone.jpg", ""]
+    assert verify(Dataset.at(Storage(), str(tmp_path / "out"))).problems == []

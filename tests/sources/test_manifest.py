@@ -16,7 +16,7 @@ from facebatch.reasons import Reason
 from facebatch.sources import Kind, Source
 from facebatch.sources.broken import read_broken
 from facebatch.sources.inputs import check, expand
-from facebatch.storage import UNSIZED, Storage
+from facebatch.storage import UNSIZED, Object, Storage
 
 
 def named(path: Path | str, rows: Rows | None = None, base_uri: str | None = None) -> list[Source]:
@@ -125,6 +125,21 @@ def test_a_tar_in_a_manifest_is_opened(tmp_path: Path) -> None:
     (tmp_path / "0.tar").write_bytes(b"x" * 100)
     sources = named(write(tmp_path / "list.txt", "0.tar\ngone.tar\n"))
     assert [(s.kind, s.rows, s.object.size) for s in sources] == [(Kind.TAR, None, 100), (Kind.TAR, None, UNSIZED)]
+
+
+def test_a_tar_whose_version_a_manifest_tells_is_not_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred thousand shards would be as many requests, one after the other."""
+    table = pa.table({"uri": ["s3://bucket/0.tar"], "size_bytes": [10], "etag": ["v1"]})
+    pq.write_table(table, tmp_path / "list.parquet")
+    real = Storage.stat
+
+    def local_only(storage: Storage, uri: str) -> Object | None:
+        assert not uri.startswith("s3://")
+        return real(storage, uri)
+
+    monkeypatch.setattr(Storage, "stat", local_only)
+    (tar,) = named(tmp_path / "list.parquet")
+    assert (tar.kind, tar.rows, tar.object.version) == (Kind.TAR, None, "v1")
 
 
 def test_columns_are_chosen_by_name(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import random
 import tracemalloc
 from pathlib import Path
 
@@ -100,7 +102,7 @@ def test_a_gigantic_cell_costs_its_own_row(tmp_path: Path) -> None:
 
 
 def test_a_damaged_row_group_gives_a_row_for_each_that_cannot_be_read(tmp_path: Path) -> None:
-    chance = __import__("random").Random(0)
+    chance = random.Random(0)
     table = pa.table({"image": [chance.randbytes(20_000) for _ in range(60)]})
     path = tmp_path / "d.parquet"
     pq.write_table(table, path, row_group_size=30, write_batch_size=1, data_page_size=9, use_dictionary=False)
@@ -166,3 +168,22 @@ def test_a_row_group_is_read_in_pieces(tmp_path: Path) -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most + peak < 40_000_000, "the row group has 80 MB"
+
+
+def test_values_that_would_be_unpickled_are_not_read(tmp_path: Path) -> None:
+    """Ray registers a type whose values are Python's pickles, also in the processes that read tables of strangers."""
+    from ray.data._internal.object_extensions.arrow import ArrowPythonObjectArray
+
+    trap = tmp_path / "trap"
+
+    class Hostile:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.mkdir, (str(trap),)
+
+    keys = ArrowPythonObjectArray.from_objects([Hostile(), Hostile()])
+    found = written(tmp_path / "h.parquet", pa.table({"image": [b"x", b"y"], "id": keys, "more": keys}))
+    for rows in (Rows(key="id"), Rows(extra=("more",)), Rows()):
+        items = [item for group in planned(found, rows) for item in read(group)]
+        assert len(items) == 2
+        assert {item.reason for item in items} == ({None} if rows == Rows() else {Reason.BROKEN_CONTAINER})
+    assert not trap.exists()
