@@ -9,26 +9,13 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 import psutil
+import ray
+from ray.util.annotations import RayDeprecationWarning
 
 from facebatch.errors import UsageError
 from facebatch.pipeline.pools import Machine, Node
-
-# Read by Ray when it is imported or started. What a user has set stays.
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # the job of a photo archive does not phone home
-os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
-if "ray" not in sys.modules and (
-    os.environ.get("RAY_AUTH_TOKEN")
-    or Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser().exists()
-):
-    # Ray 2.60 asks for a token by default and, when it connects to a cluster, does not send the one it has. A Ray that
-    # was imported before has read this variable already, and would contradict the processes that it starts.
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-
-import ray
-from ray.util.annotations import RayDeprecationWarning
 
 LOGS = os.path.join(tempfile.gettempdir(), "ray", "session_latest", "logs")
 """Where Ray and its workers write their logs on each machine."""

@@ -88,7 +88,8 @@ def dry_run(config: Config, console: Console, list_to: str | None = None) -> Ite
     yield "new", f"{listing.fresh:,}", f"{named}; {before:,} were planned before"
     if listing.changed:
         yield "changed", f"{listing.changed:,}", f"since they were planned, e.g. {listing.examples[0]}; they stay as is"
-    yield "shards", f"{todo.shards:,}", f"of {shards:,} to do, {todo.bytes / 1e6:,.1f} MB"
+    size = f"{todo.bytes / 1e6:,.1f} MB" if todo.bytes or not todo.shards else "sizes are known when they are read"
+    yield "shards", f"{todo.shards:,}", f"of {shards:,} to do, {size}"
     if not todo.shards:
         return
     located = [replace(source, object=base.located(source.object)) for source in sample.sources]
@@ -97,7 +98,7 @@ def dry_run(config: Config, console: Console, list_to: str | None = None) -> Ite
     images = todo.images + round(todo.unread / average)
     yield "images", f"{images:,}", "to do" if not todo.unread else f"to do, about: {average / 1e3:.0f} kB an image"
     with connected(config.run.address) as machine:
-        layout = lay_out(machine, config.run, Work(images, todo.bytes), providers())
+        layout = lay_out(machine, config.run, Work(images, todo.bytes or round(images * average)), providers())
     for title, why in zip(("provider", "layout", "pools", "memory", "sizes"), layout.why, strict=True):
         yield title, "", why
     yield "time", *_time(layout, measured, images)

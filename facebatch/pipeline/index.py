@@ -135,14 +135,20 @@ def _planned(dataset: Dataset, guard: Guard, config: Config, console: Console) -
     return plan.shards(dataset, number + written)
 
 
+def estimated_bytes(shard: Shard) -> int:
+    """What reading a shard moves; of files that were named and not listed, as much as they usually have."""
+    return shard.bytes or shard.rows * BYTES_A_PHOTO
+
+
 def _announce(console: Console, shards: list[Shard], todo: list[Shard], state: State) -> None:
     finished = sum(record.images.rows for record in state.records if not record.retryable)
     if not todo:
         say(console, f"nothing to do: all {finished} images are indexed already")
         return
     already = f"; {finished} images are indexed already" if finished else ""
-    size = sum(shard.bytes for shard in todo) / 1e6
-    say(console, f"{len(todo)} of {len(shards)} shards to do, {size:.1f} MB{already}")
+    size = sum(shard.bytes for shard in todo)
+    known = f", {size / 1e6:.1f} MB" if size else ""
+    say(console, f"{len(todo)} of {len(shards)} shards to do{known}{already}")
 
 
 def _compute(
@@ -156,7 +162,7 @@ def _compute(
     state: State,
 ) -> Cost:
     """Run the job over the shards."""
-    size = sum(shard.bytes for shard in todo)
+    size = sum(map(estimated_bytes, todo))
     counts = [state.left(shard) for shard in todo]
     known = None if None in counts else sum(count or 0 for count in counts)
     images = sum(shard.bytes // BYTES_A_PHOTO + 1 if n is None else n for n, shard in zip(counts, todo, strict=True))

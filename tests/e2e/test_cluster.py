@@ -31,27 +31,26 @@ def cluster(tmp_path: Path) -> Iterator[tuple[str, Path]]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     folder = Path(tempfile.mkdtemp(prefix="fb"))  # short: Ray's sockets lie in it
+    said = tmp_path / "ray.txt"
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "RAY_"))}
     arguments = [f"--port={port}", "--num-cpus=4", f"--temp-dir={folder}", "--include-dashboard=false"]
     head = subprocess.Popen(
         [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--disable-usage-stats", *arguments],
-        stdout=subprocess.PIPE,
+        stdout=said.open("wb"),
         stderr=subprocess.STDOUT,
         env=environment,
         start_new_session=True,
     )
-    for _ in range(120):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.5)
+    while "Ray runtime started" not in said.read_text():
+        assert head.poll() is None, said.read_text()
+        time.sleep(0.2)
     yield f"127.0.0.1:{port}", folder
     os.killpg(head.pid, signal.SIGTERM)
     try:
-        head.communicate(timeout=20)
+        head.wait(timeout=20)
     except subprocess.TimeoutExpired:
         os.killpg(head.pid, signal.SIGKILL)
-        head.communicate()
+        head.wait()
     shutil.rmtree(folder, ignore_errors=True)
 
 
