@@ -47,7 +47,7 @@ def cluster(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     yield f"127.0.0.1:{port}", folder
     os.killpg(head.pid, signal.SIGTERM)
     try:
-        head.wait(timeout=20)
+        head.wait(timeout=5)
     except subprocess.TimeoutExpired:
         os.killpg(head.pid, signal.SIGKILL)
         head.wait()
