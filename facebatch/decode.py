@@ -81,7 +81,7 @@ def probe(data: bytes, limits: Decode) -> Header:
         raise Undecodable(Reason.UNSUPPORTED_FORMAT, f"{format} is not decoded; {', '.join(DECODED)} are")
     if format in EXTRAS:
         plugin(format)
-    Image.MAX_IMAGE_PIXELS = limits.max_pixels // 2  # Pillow refuses from twice this on, also frames inside a file
+    _set_switches(limits)
     with _content_errors(format):
         header = _probe_jxl(data) if format == "JXL" else _probe(data, format)
     width, height = header.width, header.height
@@ -97,9 +97,10 @@ def probe(data: bytes, limits: Decode) -> Header:
 def decode(data: bytes, header: Header, limits: Decode) -> Picture:
     """The picture, upright; `Picture.shown` makes sRGB of its pixels. Raises Undecodable."""
     scale = header.scale(limits.scale_above)
+    _set_switches(limits)
     with _content_errors(header.format):
         picture = _jpeg(data, header, scale) if header.coding == "JPEG" else None
-        return picture or _pillow(data, header, scale, limits.truncated == "accept")
+        return picture or _pillow(data, header, scale)
 
 
 def decoded_pixels(data: bytes, limits: Decode) -> int:
@@ -110,6 +111,12 @@ def decoded_pixels(data: bytes, limits: Decode) -> int:
         return 0
     scale = header.scale(limits.scale_above) if header.coding == "JPEG" else 1
     return header.width * header.height // scale**2
+
+
+def _set_switches(limits: Decode) -> None:
+    """Pillow has one of each for the process, as there is one configuration."""
+    Image.MAX_IMAGE_PIXELS = limits.max_pixels // 2  # it refuses from twice this on, also frames inside a file
+    ImageFile.LOAD_TRUNCATED_IMAGES = limits.truncated == "accept"
 
 
 def _probe(data: bytes, format: str) -> Header:
@@ -171,12 +178,11 @@ def _jpeg(data: bytes, header: Header, scale: int) -> Picture | None:
     return _picture(pixels, width, height, header.exif.orientation, header.profile, header.mode)
 
 
-def _pillow(data: bytes, header: Header, scale: int, accept_truncated: bool) -> Picture:
+def _pillow(data: bytes, header: Header, scale: int) -> Picture:
     image = _open(header.payload or data, header.coding)
     width, height = image.size
     if header.coding == "JPEG" and scale > 1:
         image.draft(None, (max(1, width // scale), max(1, height // scale)))
-    ImageFile.LOAD_TRUNCATED_IMAGES = accept_truncated  # one switch for the process, as is the configuration
     try:
         image.load()
     except OSError as error:

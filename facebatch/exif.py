@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, BinaryIO, cast
 
 from PIL import ExifTags, Image
 
@@ -33,7 +35,21 @@ def read_exif(image: Image.Image, otherwise: int = 1) -> Exif:
     """
     if image.format == "AVIF":
         image.info.pop("xmp", None)
-    return _read(image.getexif, otherwise)
+    return _read(partial(_of_png, image) if image.format == "PNG" else image.getexif, otherwise)
+
+
+def _of_png(image: Image.Image) -> Image.Exif:
+    """What Pillow's own way gives, without decoding the picture, which that does to reach what lies behind it."""
+    file = cast(BinaryIO, image.fp)  # type: ignore[attr-defined]
+    here = file.tell()
+    file.seek(8)
+    while "exif" not in image.info and len(head := file.read(8)) == 8:
+        size, kind = struct.unpack(">I4s", head)
+        if kind == b"eXIf":
+            image.info["exif"] = b"Exif\0\0" + file.read(size)
+        file.seek(size + 4 if kind != b"eXIf" else 4, io.SEEK_CUR)
+    file.seek(here)
+    return Image.Image.getexif(image)
 
 
 def read_tags(tiff: bytes, otherwise: int = 1) -> Exif:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -14,13 +15,15 @@ from facebatch.packs import Model
 from facebatch.sources import Item, Kind, Source
 from facebatch.sources.files import read_files
 from facebatch.sources.rows import read_rows
-from facebatch.sources.tar import read_tar
+from facebatch.sources.tar import Incomplete, read_tar
 from facebatch.stages import FusedStage, Place
 from facebatch.storage import Storage
 from facebatch.work import Work
 
 SOURCES = 24
 """Sources that are sampled."""
+_BYTES = 256 << 20
+"""A sample that has so many is large enough."""
 _ITEMS = 4
 """Images taken of a container that is among them."""
 
@@ -63,7 +66,11 @@ def measure(config: Config, detector: Model, embedder: Model, storage: Storage, 
 
     Raises FacebatchError where there is none that can be read.
     """
-    items = [item for source in sources for item in islice(_items(config, storage, source), _ITEMS)]
+    items: list[Item] = []
+    for source in sources:
+        if sum(len(item.data or b"") for item in items) < _BYTES:
+            with suppress(Incomplete):  # what of a tar was read before its storage failed is a sample, too
+                items.extend(islice(_items(config, storage, source), _ITEMS))
     works = [Work.of("sample", replace(item, index=k)) for k, item in enumerate(items)]
     if not any(work.data for work in works):
         raise FacebatchError("no image of the sample can be read")

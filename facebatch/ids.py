@@ -32,4 +32,7 @@ def shard_id(kind: str, entries: Iterable[tuple[str, int, str]]) -> str:
 
 def printable(name: str) -> str:
     """A file name as valid UTF-8, for columns and ids: bytes that are no UTF-8 appear as `\\xff`."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    try:
+        return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half a surrogate pair, as JSON may hold: no bytes of any file
+        return name.encode("utf-8", "backslashreplace").decode()

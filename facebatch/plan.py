@@ -76,20 +76,19 @@ def compare(sources: Iterable[Source], seen: Seen, listing: Listing) -> Iterator
     stream = iter(sources)
     while batch := list(islice(stream, 4096)):
         fresh: dict[str, Source] = {}
-        files: dict[str, str] = {}
-        known = seen.find([s.key for s in batch], [_version(s) for s in batch])
-        known_files = seen.find([s.object.uri for s in batch], [_version(s) for s in batch])
-        for source, here, file in zip(batch, known, known_files, strict=True):
-            if file is False:
+        versions = [_version(source) for source in batch]
+        known = seen.find([_keys(source)[0] for source in batch], versions)
+        known_files = seen.find([_keys(source)[-1] for source in batch], versions)
+        new: dict[str, str] = {}
+        for source, version, here, file in zip(batch, versions, known, known_files, strict=True):
+            if file is False and not (source.kind is Kind.BROKEN and source.part is not None):
                 listing.note(source.object.uri)
             elif here is None:
                 fresh.setdefault(source.key, source)
-                if file is None and source.part is not None:
-                    files[source.object.uri] = _version(source)
+                new |= dict.fromkeys(_keys(source) if file is None else [source.key], version)
         listing.fresh += len(fresh)
         yield from fresh.values()
-        both = {key: _version(source) for key, source in fresh.items()} | files
-        seen.add(list(both), list(both.values()))
+        seen.add(list(new), list(new.values()))
 
 
 def freeze(
@@ -163,13 +162,13 @@ def planned(dataset: Dataset, plans: int) -> Seen:
     for number in range(plans):
         with dataset.storage.open(_path(dataset, number)) as stream:
             file = pq.ParquetFile(stream)
-            for batch in file.iter_batches(batch_size=65_536, columns=["uri", "size", "etag", "mtime_ns", "part"]):
+            wanted = ["kind", "uri", "size", "etag", "mtime_ns", "part"]
+            for batch in file.iter_batches(batch_size=65_536, columns=wanted):
                 versions: dict[str, str] = {}
                 for row in batch.to_pylist():
-                    source = Source(Kind.FILES, Object(row["uri"], row["size"], row["etag"], row["mtime_ns"]))
-                    versions[row["uri"]] = _version(source)
-                    if row["part"] is not None:
-                        versions[f"{row['uri']}\0{row['part']}"] = _version(source)
+                    found = Object(row["uri"], row["size"], row["etag"], row["mtime_ns"])
+                    source = Source(Kind(row["kind"]), found, row["part"])
+                    versions |= dict.fromkeys(_keys(source), _version(source))
                 known = seen.find(list(versions), list(versions.values()))
                 new = [key for key, here in zip(versions, known, strict=True) if here is None]
                 seen.add(new, [versions[key] for key in new])
@@ -194,7 +193,7 @@ def _row(name: str, source: Source) -> tuple[Any, ...]:
     found = source.object
     columns = asdict(source.columns) if source.columns else None
     facts = (found.uri, found.size, found.etag, found.mtime_ns, found.raw)
-    read = (source.part, source.rows, source.bytes, columns, source.extra or None, source.trouble)
+    read = (source.part, source.rows, source.start, source.bytes, columns, source.extra or None, source.trouble)
     return name, source.kind.value, *facts, *read
 
 
@@ -212,6 +211,7 @@ def _source(row: dict[str, Any]) -> Source:
         row["part"],
         row["rows"],
         row["bytes"],
+        row["start"] or 0,
         columns and Columns(columns["image"], columns["key"], tuple(columns["carried"] or ())),
         tuple(row["extra"] or ()),
         row["trouble"],
@@ -235,6 +235,12 @@ def _shards(file: pq.ParquetFile, number: int) -> Iterator[Shard]:
             open_end |= held is None
     if rows:
         yield Shard(name, kind, number, first, rows, size, None if open_end else images)
+
+
+def _keys(source: Source) -> list[str]:
+    """What a source is known by, and then, for a part of a file, the file. A broken line is known by its number alone:
+    a manifest may grow, and what it names are files of their own."""
+    return [source.key, source.object.uri] if source.kind is Kind.ROWS else [source.key]
 
 
 def _version(source: Source) -> str:

@@ -90,6 +90,7 @@ PLAN = pa.schema(
         pa.field("raw", pa.binary()),
         pa.field("part", pa.int64()),
         pa.field("rows", pa.int64()),
+        pa.field("start", pa.int64()),
         _required("bytes", pa.int64()),
         pa.field(
             "columns",

@@ -139,7 +139,7 @@ class FusedStage:
         group: list[Work] = []
         spent = 0
         for work in works:
-            pixels = decoded_pixels(work.data or b"", self._limits)
+            pixels = _weight(work, self._limits)
             if group and spent + pixels > self._budget:
                 yield group
                 group, spent = [], 0
@@ -147,6 +147,14 @@ class FusedStage:
             spent += pixels
         if group:
             yield group
+
+
+def _weight(work: Work, limits: config.Decode) -> int:
+    """The pixels that decoding will hold; of a work at which even that fails, those of a header that was not read."""
+    try:
+        return decoded_pixels(work.data or b"", limits)
+    except Exception:  # noqa: BLE001 - the decode meets the same, where it costs the work's own row
+        return limits.max_pixels
 
 
 def open_picture(work: Work, limits: config.Decode) -> Picture | None:

@@ -92,6 +92,7 @@ def begun(config: Config) -> dict[str, Any]:
     storage, defaults = settings.pop("storage"), as_dict(config.__class__())["storage"]
     settings["inputs"] = [absolute(given) for given in config.inputs]
     settings["output"] = absolute(config.output)
+    settings["base_uri"] = absolute(config.base_uri) if config.base_uri else None
     installed = {package.metadata["Name"].lower(): package.version for package in metadata.distributions()}
     return {
         "facebatch": facebatch.__version__,

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+import struct
+import zlib
 from typing import Any
 
+import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from facebatch.exif import Exif, read_exif
+from tests.conftest import encode
 
 
 def _image(tags: dict[int, Any], details: dict[int, Any] | None = None) -> Image.Image:
@@ -61,3 +65,18 @@ def test_damaged_exif_is_noted_and_costs_nothing_else(monkeypatch: pytest.Monkey
     monkeypatch.setattr(Image.Image, "getexif", broken)
     found = read_exif(Image.new("RGB", (4, 4)))
     assert (found.orientation, found.trouble) == (1, "EXIF ignored: SyntaxError: not a TIFF file")
+
+
+def test_exif_behind_the_pixels_of_a_png_is_read_without_decoding_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = encode(np.zeros((8, 8, 3), np.uint8))
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    block = tags.tobytes().removeprefix(b"Exif\0\0")
+    chunk = struct.pack(">I4s", len(block), b"eXIf") + block
+    end = plain.index(b"IEND") - 4
+    late = plain[:end] + chunk + struct.pack(">I", zlib.crc32(chunk[4:])) + plain[end:]
+    assert Image.open(io.BytesIO(late)).getexif()[0x0112] == 6
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda *_: pytest.fail("it was decoded"))
+    assert read_exif(Image.open(io.BytesIO(late))).orientation == 6
+    assert read_exif(Image.open(io.BytesIO(plain))).orientation == 1
+    assert read_exif(Image.open(io.BytesIO(late[: end + 10]))).orientation == 1

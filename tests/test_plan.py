@@ -94,7 +94,7 @@ def test_what_is_new_what_is_known_and_what_changed() -> None:
 
 def _groups(name: str, parts: range, etag: str = "v1") -> list[Source]:
     found = Object(f"/rows/{name}", 1000, etag, 1)
-    return [Source(Kind.ROWS, found, part, 7, 100, Columns("image", "id", ("city",))) for part in parts]
+    return [Source(Kind.ROWS, found, part, 7, 100, 7 * part, Columns("image", "id", ("city",))) for part in parts]
 
 
 def test_a_row_group_is_planned_as_it_will_be_read(dataset: Dataset) -> None:

@@ -15,7 +15,7 @@ from facebatch.dataset import Dataset
 from facebatch.epochs import Guard
 from facebatch.plan import Shard
 from facebatch.schema import WORK
-from facebatch.sources import Item, Kind, Ranges
+from facebatch.sources import Item, Kind, Ranges, Source
 from facebatch.sources.base import Base
 from facebatch.sources.broken import read_broken
 from facebatch.sources.files import read_files
@@ -42,8 +42,11 @@ class Reader:
         works: list[Work] = []
         size = 0
         for shard, done in shards:
-            for item in self._items(shard, done):
-                works.append(Work.of(shard.shard_id, replace(item, uri=self.base.relative(item.uri))))
+            planned = plan.sources(self.dataset, shard)
+            found = [replace(source, object=self.base.located(source.object)) for source in planned]
+            identity = {there.object.uri: source.object.uri for there, source in zip(found, planned, strict=True)}
+            for item in self._items(shard, found, done):
+                works.append(Work.of(shard.shard_id, replace(item, uri=identity[item.uri])))
                 size += 1000 + len(item.data or b"")
                 if size >= self.block_bytes:
                     yield to_table(works)
@@ -51,9 +54,8 @@ class Reader:
         if works:
             yield to_table(works)
 
-    def _items(self, shard: Shard, done: Ranges) -> Iterator[Item]:
+    def _items(self, shard: Shard, planned: list[Source], done: Ranges) -> Iterator[Item]:
         storage, limit = self.dataset.storage, self.max_bytes
-        planned = [replace(s, object=self.base.located(s.object)) for s in plan.sources(self.dataset, shard)]
         match shard.kind:
             case Kind.FILES:
                 yield from read_files(storage, planned, done, limit)

@@ -22,6 +22,8 @@ _LEAST_CPUS = 0.25
 """What an actor asks for at least: more than four on a core only take turns."""
 _WORKER_BYTES = 600 << 20
 """Of an actor without pictures: Python, ONNX Runtime and both default networks (measured: 450 MiB), and a block."""
+_TASK_BYTES = 300 << 20
+"""Of a worker without networks and pictures."""
 _PIXEL_BYTES = 8
 """Of a decoded pixel: four in Pillow's buffer, three in ours, and the pyramid above it."""
 
@@ -48,6 +50,11 @@ class Machine:
     @property
     def gpus(self) -> float:
         return sum(node.gpus for node in self.nodes)
+
+    @property
+    def memory(self) -> float:
+        """0 where it is not known of any node."""
+        return sum(node.memory for node in self.nodes)
 
     def with_gpus(self) -> list[Node]:
         """The nodes that have GPUs."""
@@ -106,14 +113,16 @@ def lay_out(machine: Machine, run: config.Run, work: Work, available: list[str])
     name, why_name = _name(machine, run, provider)
     pools, why_pools = (_fused if name == "fused" else _split)(machine, run, provider)
     actors = sum(pool.actors for pool in pools)
-    tasks, decoding = _tasks(machine, name, pools)
-    memory = actors * _WORKER_BYTES + (actors if name == "fused" else decoding) * _pictures(run)
+    tasks, decoding = _tasks(machine, run, name, pools)
+    memory = actors * _WORKER_BYTES + (actors * _pictures(run) if name == "fused" else decoding * _task_bytes(run))
     # A block is what a stage gets at once: on a GPU enough views for a batch, on a CPU little to hold and to lose.
     largest = (64 << 20) if provider == CUDA else (16 << 20)
     block = min(max(work.bytes // (8 * actors), 2 << 20), largest)
     commit = run.commit_images or min(max(work.images // 16, 128), 2048)
     holders = f"{actors} actor(s)" if name == "fused" else f"{decoding} decoding task(s) beside {actors} actor(s)"
     each = f"{run.megapixels} megapixels each, or one larger image"
+    if 0 < machine.memory < memory:
+        each += f". Ray has {machine.memory / 2**30:.1f} GiB: lower run.megapixels or run.actors if workers are killed"
     why_memory = f"about {memory / 2**30:.1f} GiB of memory: {holders} hold {each}"
     why_sizes = f"blocks of {block >> 20} MiB, a commit every {commit} images: about {work.images} images to do"
     why = (why_provider, why_name, why_pools, why_memory, why_sizes)
@@ -152,13 +161,17 @@ def _placed(layout: Layout, machine: Machine) -> bool:
     return True
 
 
-def _tasks(machine: Machine, name: str, pools: tuple[Pool, ...]) -> tuple[tuple[float, ...], int]:
+def _tasks(machine: Machine, run: config.Run, name: str, pools: tuple[Pool, ...]) -> tuple[tuple[float, ...], int]:
     """The kinds of tasks (read, write; chip, decode), and how many may decode at a time."""
     if name == "fused":
         return (TASK_CPUS, TASK_CPUS), 0
     left = machine.cpus - sum(pool.actors * pool.cpus for pool in pools) - 2 * TASK_CPUS
     # A task that decodes keeps a core busy and holds a picture. Where cores are few, four of them take turns on one.
     decode = 1.0 if left >= 4 * len(machine.nodes) else TASK_CPUS
+    if machine.memory:  # where memory is for fewer, each asks for more of the cores
+        spare = machine.memory - sum(pool.actors for pool in pools) * _WORKER_BYTES
+        widest = max(node.cpus for node in machine.nodes) / 4
+        decode = min(max(decode, _floor(left / max(1, spare // _task_bytes(run)))), max(decode, widest))
     return (TASK_CPUS, TASK_CPUS, decode, decode), max(1, int(left / decode))
 
 
@@ -211,7 +224,7 @@ def _split(machine: Machine, run: config.Run, provider: str) -> tuple[tuple[Pool
     wanted = [int(n.gpus if provider == CUDA else n.cpus) for n in nodes]
     fitting = [min(w, int(_spare_split(n) / _LEAST_CPUS)) for n, w in zip(nodes, wanted, strict=True)]
     if provider == CPU:
-        fitting = [_in_memory(n, w, _WORKER_BYTES) for n, w in zip(nodes, fitting, strict=True)]
+        fitting = [_in_memory(n, w, _WORKER_BYTES + _task_bytes(run)) for n, w in zip(nodes, fitting, strict=True)]
     most = sum(fitting)
     embedders = run.actors or max(1, most // 3 if provider == CUDA else most // 2)
     detectors = run.actors or max(1, most - embedders)
@@ -249,6 +262,11 @@ def _spare_split(node: Node) -> float:
 def _pictures(run: config.Run) -> int:
     """Bytes of the pixels that a worker may hold."""
     return run.megapixels * 1_000_000 * _PIXEL_BYTES
+
+
+def _task_bytes(run: config.Run) -> int:
+    """Bytes of a worker that decodes and has no network."""
+    return _TASK_BYTES + _pictures(run)
 
 
 def _in_memory(node: Node, actors: int, actor_bytes: int) -> int:

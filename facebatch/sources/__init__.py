@@ -51,6 +51,8 @@ class Source:
     """How many items it holds; None for a container that nobody has read to its end."""
     bytes: int = 0
     """What reading it moves; 0 where that is not known."""
+    start: int = 0
+    """The number in its file that the first row of a row group has."""
     columns: Columns | None = None
     extra: Extra = ()
     trouble: str | None = None
@@ -59,7 +61,7 @@ class Source:
     @property
     def key(self) -> str:
         """What it is known by, in all plans of a dataset."""
-        return self.object.uri if self.part is None else f"{self.object.uri}\0{self.part}"
+        return self.object.uri if self.part is None else f"{self.object.uri}\0{self.kind}\0{self.part}"
 
 
 @dataclass(frozen=True, slots=True)

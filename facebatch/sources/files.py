@@ -6,9 +6,10 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from facebatch.errors import FacebatchError
 from facebatch.reasons import Reason
 from facebatch.sources import Item, Ranges, Source, inside
-from facebatch.storage import UNKNOWN, AccessDenied, NotFound, Object, Storage, StorageError, TooLarge, scheme
+from facebatch.storage import UNKNOWN, UNSIZED, AccessDenied, NotFound, Object, Storage, TooLarge, scheme
 
 _AHEAD = 8
 """Reads in flight for remote objects: one at a time waits a round trip for each. A local disk needs none."""
@@ -54,7 +55,7 @@ def _read(storage: Storage, index: int, source: Source, max_bytes: int) -> Item:
     except TooLarge as error:
         detail = f"{error.size} bytes, at most {max_bytes} are read (decode.max_bytes)"
         return item(Reason.TOO_MANY_BYTES, detail, error.size)
-    except (StorageError, MemoryError) as error:
+    except Exception as error:  # noqa: BLE001 - whatever a storage does at a name costs its own row
         return item(*failure(error), planned.size)
     if change := changed(planned, now):
         return item(Reason.SOURCE_CHANGED, change, planned.size)
@@ -64,17 +65,21 @@ def _read(storage: Storage, index: int, source: Source, max_bytes: int) -> Item:
 def changed(planned: Object, now: Object) -> str | None:
     """What differs between the object as planned and as found, in words; None if nothing does, or if what was planned
     was a link to nothing."""
-    if planned.version == UNKNOWN != now.version or (planned.size, planned.version) == (now.size, now.version):
+    if planned.version == UNKNOWN != now.version and planned.size in (UNSIZED, now.size):
+        return None
+    if (planned.size, planned.version) == (now.size, now.version):
         return None
     return f"planned with {planned.size} bytes as version {planned.version}, now {now.size} bytes as {now.version}"
 
 
-def failure(error: StorageError | MemoryError) -> tuple[Reason, str]:
-    """The reason code and words for a read that failed."""
+def failure(error: Exception) -> tuple[Reason, str]:
+    """The reason code and words for a read that failed. All of them are tried again by a later run."""
     if isinstance(error, NotFound):
         return Reason.NOT_FOUND, str(error)
     if isinstance(error, AccessDenied):
         return Reason.ACCESS_DENIED, str(error)
     if isinstance(error, MemoryError):
         return Reason.OUT_OF_MEMORY, "reading the file asked for more memory than there was"
-    return Reason.STORAGE_ERROR, str(error)
+    if isinstance(error, FacebatchError | OSError):
+        return Reason.STORAGE_ERROR, str(error)
+    return Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}"[:300]

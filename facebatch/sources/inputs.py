@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
-import pyarrow as pa
 from fsspec.utils import glob_translate
 
 from facebatch.config import Config, Rows
-from facebatch.errors import UsageError
+from facebatch.errors import FacebatchError, UsageError
+from facebatch.ids import printable
 from facebatch.sources import Kind, Source
 from facebatch.sources.base import Base, is_absolute
-from facebatch.sources.manifest import MANIFESTS, Unreadable, entries, file_name, parquet_entries
+from facebatch.sources.manifest import MANIFESTS, entries, file_name, parquet_entries
 from facebatch.sources.rows import row_groups
 from facebatch.sources.tables import NoColumn, look, opened
-from facebatch.storage import UNKNOWN, UNSIZED, Object, Storage, absolute
+from facebatch.storage import UNKNOWN, UNSIZED, Object, Storage, StorageError, absolute
 
 Listing = Callable[[Storage, str], Iterator[Object]]
 """Lists what lies below a folder or prefix."""
@@ -39,9 +40,9 @@ def check(storage: Storage, config: Config) -> None:
         first = next(_objects(storage, absolute(given)), None)
         if first is None:
             raise UsageError(f"the input {given} names nothing: no such file, folder with files, or match of a pattern")
-        if _is_table(given):
+        if _is_table(given) and _is_table(first.uri):
             next(_of_table(storage, first, base, config.rows, strict=True), None)
-        elif base.uri and not base.holds(absolute(given).rstrip("/") + "/"):
+        elif base.uri and not _is_table(given) and not base.holds(absolute(given).rstrip("/") + "/"):
             raise UsageError(f"the input {given} does not lie below the base URI {base.uri}; name another --base-uri")
 
 
@@ -55,7 +56,8 @@ def expand(storage: Storage, config: Config, below: Listing = Storage.objects) -
     picked = Picks.of(config)
     for given in config.inputs:
         for found in _objects(storage, absolute(given), below):
-            named = _of_table(storage, found, base, config.rows) if _is_table(given) else [_by_name(found)]
+            table = _is_table(given) and _is_table(found.uri)  # Spark's `rows.parquet` is a folder, with markers in it
+            named = _of_table(storage, found, base, config.rows) if table else [_by_name(found)]
             for source in named:
                 if picked(source):
                     yield replace(source, object=base.identified(source.object))
@@ -74,10 +76,12 @@ def _of_table(storage: Storage, found: Object, base: Base, wanted: Rows, strict:
                 yield from (_asked_for(storage, source) for source in named)
         else:
             yield from (_asked_for(storage, source) for source in entries(storage, found, base, wanted))
-    except (NoColumn, Unreadable, pa.ArrowException, OSError) as error:  # OSError: pyarrow's word for torn pages
+    except (StorageError, MemoryError):
+        raise
+    except Exception as error:
         if strict:
             raise UsageError(str(error) if isinstance(error, NoColumn) else f"{found.uri}: {error}") from error
-        yield Source(Kind.BROKEN, found, trouble=str(error)[:300])
+        yield Source(Kind.BROKEN, found, trouble=printable(str(error) or type(error).__name__)[:300])
 
 
 def _by_name(found: Object) -> Source:
@@ -95,7 +99,8 @@ def _asked_for(storage: Storage, source: Source) -> Source:
     if source.kind is not Kind.FILES or not file_name(found.uri).endswith(_TARS):
         return source
     if found.version == UNKNOWN or found.size == UNSIZED:
-        found = storage.stat(found.uri) or found
+        with suppress(FacebatchError):  # the run that reads it says why it cannot, in its row
+            found = storage.stat(found.uri, found.raw) or found
     return replace(_by_name(found), extra=source.extra)
 
 
@@ -132,11 +137,11 @@ def _compiled(patterns: Iterable[str]) -> tuple[re.Pattern[str], ...]:
 
 
 def _is_table(given: str) -> bool:
-    return file_name(given).endswith(_TABLES)
+    return file_name(given.rstrip("/")).endswith(_TABLES)
 
 
 def _objects(storage: Storage, uri: str, below: Listing = Storage.objects) -> Iterator[Object]:
-    single = storage.stat(uri.rstrip("/"))
+    single = None if uri.endswith("/") else storage.stat(uri)  # `photos/` beside an object `photos` is the prefix
     if single is not None:
         yield single
         return

@@ -13,6 +13,7 @@ import json
 import os
 import posixpath
 import zlib
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,13 +26,16 @@ from facebatch.errors import FacebatchError, UsageError
 from facebatch.ids import printable
 from facebatch.sources import Columns, Extra, Kind, Source
 from facebatch.sources.base import Base, is_absolute
-from facebatch.sources.tables import URIS, NoColumn, cells, pairs, told
-from facebatch.storage import UNSIZED, Object, Storage, absolute, join, scheme
+from facebatch.sources.tables import URIS, NoColumn, cells, pairs, texts, told
+from facebatch.storage import UNSIZED, Object, Storage, absolute, join, refuse_unknown, scheme
 
 _PLAIN = (".csv", ".tsv", ".jsonl", ".ndjson", ".txt")
 MANIFESTS = (*_PLAIN, *(f"{suffix}.gz" for suffix in _PLAIN))
 """How manifests that are no Parquet files are called."""
-_LONGEST_FIELD = 1 << 24
+_LONGEST = 1 << 20
+"""Characters of a line. Few bytes of a packed manifest could else ask for gigabytes."""
+_LONGEST_URI = 1 << 14
+_TOO_LONG = f"is longer than {_LONGEST} characters"
 
 
 class Unreadable(FacebatchError):
@@ -52,7 +56,7 @@ def entries(storage: Storage, found: Object, base: Base, wanted: Rows) -> Iterat
             rows = _of_csv(lines, found.uri, wanted, "\t" if name.endswith(".tsv") else ",")
         try:
             for number, uri, extra, trouble in rows:
-                yield _source(found, folder, number, uri, extra, trouble)
+                yield _source(found, folder, number, uri and uri.strip(), extra, trouble)
         except (EOFError, zlib.error, OSError) as error:
             raise Unreadable(f"it cannot be read as a manifest: {error or 'it ends early'}") from error
 
@@ -65,9 +69,9 @@ def parquet_entries(file: pq.ParquetFile, found: Object, base: Base, columns: Co
     for batch in file.iter_batches(
         batch_size=8192, columns=[columns.image, *facts, *columns.carried], use_threads=False
     ):
-        uris = cells(batch, columns.image)
+        uris = texts(batch, columns.image)
         known = {name: cells(batch, name) for name in facts}
-        carried = [cells(batch, name) for name in columns.carried]
+        carried = [texts(batch, name) for name in columns.carried]
         for k, uri in enumerate(uris):
             extra = pairs(columns.carried, [values[k] for values in carried])
             source = _source(found, folder, number, uri, extra, None)
@@ -99,35 +103,82 @@ def _folder(found: Object, base: Base) -> str:
 
 
 def _of_text(lines: TextIO) -> Iterator[Row]:
-    for number, line in enumerate(lines, 1):
-        if entry := line.rstrip("\r\n"):
+    for number, line in _bounded(lines):
+        if line is None:
+            yield number, None, (), _TOO_LONG
+        elif entry := line.rstrip("\r\n"):
             yield number, entry, (), None
 
 
+def _bounded(lines: TextIO) -> Iterator[tuple[int, str | None]]:
+    """Lines by their numbers; None for one that is too long, of which no more than a megabyte is ever held."""
+    number, whole = 1, True
+    while line := lines.readline(_LONGEST):
+        ends = line.endswith(("\n", "\r")) or len(line) < _LONGEST
+        if whole:
+            yield number, line if ends else None
+        number, whole = number + ends, ends
+
+
 def _of_csv(lines: TextIO, name: str, wanted: Rows, comma: str) -> Iterator[Row]:
-    csv.field_size_limit(_LONGEST_FIELD)
-    reader = csv.reader(lines, delimiter=comma)
-    header = next((row for row in reader if row), [])
+    records = _records(lines, comma)
+    header = next((row for _, row in records if isinstance(row, list) and row), [])
     at, carried = _columns(header, wanted, name)
+    for number, row in records:
+        if isinstance(row, str):
+            yield number, None, (), row
+        elif not any(field.strip() for field in row):
+            continue
+        elif len(row) == len(header):
+            values = [row[k] or None for k in carried]
+            yield number, row[at], pairs([header[k] for k in carried], values), None
+        else:
+            yield number, None, (), f"has {len(row)} fields where the header has {len(header)}"
+
+
+def _records(lines: TextIO, comma: str) -> Iterator[tuple[int, list[str] | str]]:
+    """The records of a CSV by the number of their first line, or what is wrong there.
+
+    A quote that is never closed would swallow all lines behind it. So a record that is no record costs its first line,
+    and what it has swallowed is read again.
+    """
+    csv.field_size_limit(_LONGEST)
+    source = _bounded(lines)
+    again: deque[tuple[int, str | None]] = deque()
+    width = 0
     while True:
+        taken: list[tuple[int, str | None]] = []
+
+        def following(taken: list[tuple[int, str | None]] = taken) -> Iterator[str]:
+            while (line := again.popleft() if again else next(source, None)) is not None:
+                taken.append(line)
+                if line[1] is None:
+                    return
+                yield line[1]
+
         try:
-            row = next(reader, None)
+            row: list[str] | str | None = next(csv.reader(following(), delimiter=comma, strict=True), None)
         except csv.Error as error:
-            yield reader.line_num, None, (), f"is no CSV: {error}"
-            continue
-        if row is None:
+            row = f"is no CSV: {error}"
+        if not taken:
             return
-        if not any(field.strip() for field in row):
-            continue
-        if len(row) != len(header):
-            yield reader.line_num, None, (), f"has {len(row)} fields where the header has {len(header)}"
-            continue
-        extra = tuple((header[k], printable(row[k])) for k in carried if row[k])
-        yield reader.line_num, row[at], extra, None
+        number = taken[0][0]
+        if taken[-1][1] is None:
+            row = _TOO_LONG
+        swallowed = len(taken) > 1 and (not isinstance(row, list) or (width and len(row) != width))
+        if swallowed:
+            again.extendleft(reversed(taken[1:]))
+            row = "has a quote that is not closed, or holds lines that are no part of it"
+        if isinstance(row, list) and row and not width:
+            width = len(row)
+        yield number, row if row is not None else []
 
 
 def _of_json(lines: TextIO, name: str, wanted: Rows) -> Iterator[Row]:
-    for number, line in enumerate(lines, 1):
+    for number, line in _bounded(lines):
+        if line is None:
+            yield number, None, (), _TOO_LONG
+            continue
         if not line.strip():
             continue
         try:
@@ -147,7 +198,7 @@ def _of_json(lines: TextIO, name: str, wanted: Rows) -> Iterator[Row]:
             yield number, None, (), f"has no text under {column or ', '.join(URIS)} (rows.column)"
             continue
         chosen = [c for c in row if c != column] if wanted.extra is None else [c for c in wanted.extra if c in row]
-        yield number, uri, pairs([printable(c) for c in chosen], [row[c] for c in chosen]), None
+        yield number, uri, pairs(chosen, [row[c] for c in chosen]), None
 
 
 def _columns(header: list[str], wanted: Rows, name: str) -> tuple[int, list[int]]:
@@ -171,20 +222,22 @@ def _source(found: Object, folder: str, number: int, uri: str | None, extra: Ext
         trouble = "names nothing: its URI is empty"
     if trouble is None and uri is not None:
         try:
-            return Source(Kind.FILES, _object(uri.strip(), folder), extra=extra)
+            return Source(Kind.FILES, _object(uri, folder), extra=extra)
         except (UsageError, ValueError) as error:
             trouble = f"names what cannot be a URI: {error}"
-    return Source(Kind.BROKEN, found, number, extra=extra, trouble=f"line {number} {trouble}"[:300])
+    return Source(Kind.BROKEN, found, number, extra=extra, trouble=printable(f"line {number} {trouble}")[:300])
 
 
 def _object(uri: str, folder: str) -> Object:
     """The object of an entry, under the one URI that it has however it was written (`./a.jpg`, `b/../a.jpg`)."""
-    if "\0" in uri:
-        raise ValueError("there is a NUL in it")
+    if "\0" in uri or len(uri) > _LONGEST_URI:
+        raise ValueError("there is a NUL in it" if "\0" in uri else f"it has {len(uri)} characters")
+    uri.encode("utf-8", "surrogateescape")  # half a surrogate pair is a ValueError
     if not is_absolute(uri):
         remote, path = scheme(folder), posixpath.normpath(uri)
         uri = join(folder, path) if remote and not path.startswith("..") else join(folder, uri)
     path = absolute(uri)
+    refuse_unknown(path)
     shown = printable(path)
     raw = None if shown == path or scheme(path) else os.fsencode(path)
     return Object(shown, UNSIZED, raw=raw)

@@ -7,6 +7,7 @@ pages, which writers make of a megabyte as a rule (pyarrow: of 1,024 rows, unles
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -18,9 +19,10 @@ from facebatch.reasons import Reason
 from facebatch.sources import Columns, Item, Kind, Ranges, Source, inside
 from facebatch.sources.files import changed, failure
 from facebatch.sources.names import Names
-from facebatch.sources.tables import cells, opened, pairs, text
+from facebatch.sources.tables import cells, opened, pairs, texts
 from facebatch.storage import Changed, NotFound, Object, Storage, StorageError
 
+_NUMBERED = re.compile(r"row \d+")
 _DAMAGE = (pa.ArrowException, OSError, LookupError, ValueError)
 """What pyarrow raises at bad data. Errors of the storage are StorageErrors."""
 _BATCH_BYTES = 8 << 20
@@ -30,12 +32,14 @@ _BATCH_BYTES = 8 << 20
 def row_groups(file: pq.ParquetFile, found: Object, columns: Columns) -> Iterator[Source]:
     """A source for each row group that has rows."""
     head = columns.image.split(".")[0]
+    start = 0
     for part in range(file.metadata.num_row_groups):
         group = file.metadata.row_group(part)
         chunks = (group.column(k) for k in range(group.num_columns))
         size = sum(c.total_compressed_size for c in chunks if c.path_in_schema.split(".")[0] == head)
         if group.num_rows:
-            yield Source(Kind.ROWS, found, part, group.num_rows, size, columns)
+            yield Source(Kind.ROWS, found, part, group.num_rows, size, start, columns)
+        start += group.num_rows
 
 
 def read_rows(storage: Storage, planned: Source, done: Ranges, max_bytes: int) -> Iterator[Item]:
@@ -45,18 +49,16 @@ def read_rows(storage: Storage, planned: Source, done: Ranges, max_bytes: int) -
     damaged file, of one that is not the file that was planned.
     """
     found, count, index = planned.object, planned.rows or 0, 0
-    number = 0
     try:
-        now = storage.stat(found.uri)
+        now = storage.stat(found.uri, found.raw)
         if now is None:
             raise NotFound(f"{found.uri}: there is no such object")
         if change := changed(found, now):
             raise Changed(change)
         with opened(storage, found) as file:
-            number = sum(file.metadata.row_group(part).num_rows for part in range(planned.part or 0))
             for size in (_batch(file, planned), 1):  # one by one where a batch fails: its first rows may be sound
                 try:
-                    for member, cell, carried in islice(_rows(file, planned, number, size), index, None):
+                    for member, cell, carried in islice(_rows(file, planned, size), index, None):
                         if not inside(index, done):
                             yield _item(planned, index, member, cell, max_bytes, carried)
                         index += 1
@@ -66,11 +68,11 @@ def read_rows(storage: Storage, planned: Source, done: Ranges, max_bytes: int) -
                         raise
         if index != count:
             raise pa.ArrowInvalid(f"the row group {planned.part} has {index} rows where {count} were planned")
-    except (StorageError, MemoryError, *_DAMAGE) as error:
+    except Exception as error:  # noqa: BLE001 - whatever a table or its storage does costs its own rows
         reason, detail = _told(error, index)
         for rest in range(index, count):
             if not inside(rest, done):
-                yield _empty(planned, rest, _by_number(planned, number + rest), reason, detail)
+                yield _empty(planned, rest, _by_number(planned, planned.start + rest), reason, detail)
 
 
 def _batch(file: pq.ParquetFile, planned: Source) -> int:
@@ -79,20 +81,20 @@ def _batch(file: pq.ParquetFile, planned: Source) -> int:
     return int(max(2, min(256, _BATCH_BYTES * group.num_rows // max(group.total_byte_size, 1))))
 
 
-def _rows(file: pq.ParquetFile, planned: Source, number: int, size: int) -> Iterator[tuple[str, Any, Any]]:
-    """Member, cell, and carried columns of each row; the first of them has this number in the file."""
-    columns, part = planned.columns, planned.part or 0
+def _rows(file: pq.ParquetFile, planned: Source, size: int) -> Iterator[tuple[str, Any, Any]]:
+    """Member, cell, and carried columns of each row."""
+    columns, part, number = planned.columns, planned.part or 0, planned.start
     assert columns is not None, "a row group is planned with its columns"
     names = Names()
-    for key in _keys(file, columns, number):
-        names.unique(key)
+    for before in _keys(file, columns, number):
+        names.unique(before)
     wanted = [columns.image, *([columns.key] if columns.key else []), *columns.carried]
     batches = file.iter_batches(batch_size=size, row_groups=[part], columns=wanted, use_threads=False)
     for batch in batches:
-        keys = cells(batch, columns.key) if columns.key else [None] * batch.num_rows
-        carried = [cells(batch, name) for name in columns.carried]
+        keys = texts(batch, columns.key) if columns.key else [None] * batch.num_rows
+        carried = [texts(batch, name) for name in columns.carried]
         for k, (key, cell) in enumerate(zip(keys, cells(batch, columns.image), strict=True)):
-            member = _by_number(planned, number) if key is None else text(key)
+            member = _by_key(key, number) if columns.key else str(number)
             number += 1
             extra = pairs(columns.carried, [values[k] for values in carried])
             yield names.unique(member) if columns.key else member, cell, extra
@@ -103,14 +105,22 @@ def _keys(file: pq.ParquetFile, columns: Columns, number: int) -> Iterator[str]:
     if not columns.key or not number:
         return
     batches = file.iter_batches(columns=[columns.key], use_threads=False)
-    keys = (key for batch in batches for key in cells(batch, columns.key or ""))
+    keys = (key for batch in batches for key in texts(batch, columns.key or ""))
     for k, key in enumerate(islice(keys, number)):
-        yield f"row {k}" if key is None else text(key)
+        yield _by_key(key, k)
+
+
+def _by_key(key: str | None, number: int) -> str:
+    """The name of a row with this key. Without one it is named by its number, as no key is: a key that looks like that
+    is marked as if it were a repeat."""
+    if not key:
+        return f"row {number}"
+    return f"{key}#0" if _NUMBERED.fullmatch(key) else key
 
 
 def _by_number(planned: Source, number: int) -> str:
-    """The name of a row that has no key; among keys it says that it is none."""
-    return f"row {number}" if planned.columns and planned.columns.key else str(number)
+    """The name of a row whose key cannot be read."""
+    return _by_key(None, number) if planned.columns and planned.columns.key else str(number)
 
 
 def _item(planned: Source, index: int, member: str, cell: Any, max_bytes: int, extra: Any) -> Item:
@@ -134,6 +144,6 @@ def _empty(
 def _told(error: Exception, index: int) -> tuple[Reason, str]:
     if isinstance(error, Changed):
         return Reason.SOURCE_CHANGED, str(error)
-    if isinstance(error, StorageError | MemoryError):
-        return failure(error)
+    if isinstance(error, StorageError | MemoryError) or (isinstance(error, OSError) and error.errno is not None):
+        return failure(error)  # pyarrow's OSErrors at bad pages have no number, those of a disk do
     return Reason.BROKEN_CONTAINER, f"after {index} rows of its row group: {error}"[:300]

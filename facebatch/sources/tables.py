@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import decimal
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,8 +13,9 @@ import pyarrow.parquet as pq
 
 from facebatch.config import Rows
 from facebatch.errors import FacebatchError
+from facebatch.ids import printable
 from facebatch.sources import Columns, Extra
-from facebatch.storage import Object, Storage
+from facebatch.storage import Object, Storage, without_secrets
 
 IMAGES = ("image", "bytes", "jpg", "jpeg", "png", "img", "photo", "image_bytes", "data", "content")
 """Names under which files of images hold them, as Hugging Face's datasets and WebDataset's tools write them."""
@@ -51,6 +50,8 @@ def opened(storage: Storage, found: Object) -> Iterator[pq.ParquetFile]:
 
 def look(schema: pa.Schema, wanted: Rows, name: str) -> Found:
     """Which columns of a Parquet file to read. Raises NoColumn, with the columns there are."""
+    # Names that stand twice name nothing.
+    schema = pa.schema([field for field in schema if schema.names.count(field.name) == 1])
     columns = list(_leaves(schema))
     images = {path: type for path, type in columns if _is_bytes(type)}
     uris = {path: type for path, type in columns if _is_text(type)}
@@ -66,7 +67,8 @@ def look(schema: pa.Schema, wanted: Rows, name: str) -> Found:
     if wanted.key and wanted.key not in schema.names:
         raise NoColumn(f"{name} has no column {wanted.key!r} (rows.key); it has {', '.join(schema.names)}")
     holds_images = image in images
-    taken = {image.split(".")[0], wanted.key, *(() if holds_images else told(schema))}
+    head = image if image in schema.names else image.split(".")[0]
+    taken = {head, wanted.key, *(() if holds_images else told(schema))}
     return Found(Columns(image, wanted.key, carried(schema, wanted, taken, name)), holds_images)
 
 
@@ -85,21 +87,41 @@ def carried(schema: pa.Schema, wanted: Rows, taken: Iterable[str | None], name: 
 
 
 def pairs(names: Sequence[str], values: Sequence[Any]) -> Extra:
-    """Values as text, as the column `extra` holds them. What is null is left out."""
-    return tuple((name, text(value)) for name, value in zip(names, values, strict=True) if value is not None)
+    """Columns as `extra` holds them: text, without nulls, and without the secrets that URIs may have in them."""
+    named = zip(names, values, strict=True)
+    return tuple((printable(name), without_secrets(text(value))) for name, value in named if value is not None)
 
 
 def text(value: Any) -> str:
-    """A value of a table as text: as it is, ISO 8601 for times, JSON for what is nested."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()  # JSON may hold halves of surrogate pairs
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, dt.date | dt.time):
-        return value.isoformat()
-    if isinstance(value, int | float | decimal.Decimal):
-        return str(value)
-    return json.dumps(value, default=str, ensure_ascii=False)
+    """A value of a manifest as text: as it is, or as JSON writes it."""
+    return printable(value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False))
+
+
+def texts(batch: pa.RecordBatch, name: str) -> list[str | None]:
+    """A column of a Parquet file as text. Bytes that are no UTF-8 are kept as Python keeps those of paths.
+
+    Nothing that stands in it fails: times beyond Python's calendar are Arrow's to write down.
+    """
+    column = batch.column(name)
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if _is_text(column.type):
+        values = column.cast(pa.string()).cast(pa.binary()).to_pylist()
+        return [None if value is None else value.decode("utf-8", "surrogateescape") for value in values]
+    if _is_plain(column.type):
+        return _written(column)
+    return [None if value is None else text(value) for value in cells(batch, name)]
+
+
+def _written(column: pa.Array) -> list[str | None]:
+    """Numbers and times as Arrow writes them; those that it cannot write, as the numbers that they are stored as."""
+    try:
+        written: list[str | None] = column.cast(pa.string()).to_pylist()
+    except pa.ArrowException:
+        if len(column) == 1:
+            return [str(column.view(pa.int64() if column.type.bit_width == 64 else pa.int32())[0].as_py())]
+        return [one for k in range(len(column)) for one in _written(column.slice(k, 1))]
+    return written
 
 
 def cells(batch: pa.RecordBatch, path: str) -> list[Any]:
@@ -108,7 +130,7 @@ def cells(batch: pa.RecordBatch, path: str) -> list[Any]:
     Raises pa.ArrowInvalid for extension types: what a value of one becomes is up to whoever registered it. Ray
     registers one whose values are unpickled, and a table may come from anybody.
     """
-    head, *inner = path.split(".")
+    head, *inner = [path] if path in batch.schema.names else path.split(".")
     if _is_extension(batch.column(head).type):
         raise pa.ArrowInvalid(f"the column {head} has the extension type {batch.column(head).type}, which is not read")
     values: list[Any] = batch.column(head).to_pylist()

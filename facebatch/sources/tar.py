@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import itertools
 import lzma
 import struct
@@ -24,7 +25,7 @@ from facebatch.reasons import Reason
 from facebatch.sources import Item, Ranges, Source, inside
 from facebatch.sources.files import changed, failure
 from facebatch.sources.names import Names
-from facebatch.storage import Changed, NotFound, Storage, StorageError
+from facebatch.storage import UNSIZED, Changed, NotFound, Storage, StorageError
 
 _DAMAGE = (
     tarfile.TarError,
@@ -87,13 +88,15 @@ def read_tar(storage: Storage, source: Source, done: Ranges, max_bytes: int) -> 
         return End(index + 1, _gaps([*done, *read]))
 
     try:
-        now = storage.stat(planned.uri)
+        now = storage.stat(planned.uri, planned.raw)
         if now is None:
             raise NotFound(f"{planned.uri}: there is no such object")
         if change := changed(planned, now):
             return (yield from replaced(change))
         with storage.open(planned.uri, planned.raw) as stream:
-            members = _members(stream, now.size)
+            size = stream.seek(0, io.SEEK_END) if now.size == UNSIZED else now.size
+            stream.seek(0)
+            members = _members(stream, size)
             names = Names()
             while True:
                 try:
@@ -116,7 +119,7 @@ def read_tar(storage: Storage, source: Source, done: Ranges, max_bytes: int) -> 
                 index += 1
     except Changed as error:
         return (yield from replaced(str(error)))
-    except (StorageError, MemoryError) as error:
+    except Exception as error:  # whatever a storage does: the archive itself is judged above
         yield container(*failure(error))
         raise Incomplete(str(error)) from error
 

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
+from urllib.parse import unquote
 
 from facebatch.config import Storage as Options
 from facebatch.errors import FacebatchError, UsageError
@@ -93,18 +94,18 @@ def absolute(uri: str) -> str:
     Raises UsageError for a URI with a password in it, because URIs are written to tables, records and logs.
     """
     if scheme(uri) == "file":
-        uri = uri.partition("://")[2]
-    if scheme(uri):
+        uri = uri.partition("://")[2].removeprefix("localhost")
+    if kind := scheme(uri):
         refuse_secrets(uri)
-        return uri
+        return kind + uri[len(kind) :]
     return os.path.abspath(os.path.expanduser(uri)) + ("/" if uri.endswith("/") and len(uri) > 1 else "")
 
 
 def refuse_secrets(uri: str) -> None:
     """Raises UsageError for `scheme://user:password@host/...` and for presigned URLs, with the secret hidden."""
-    if _SIGNED.search(uri):
+    if scheme(uri) and (shown := _signed(uri)):
         raise UsageError(
-            f"{uri.partition('?')[0]}?*** is presigned: whoever reads the dataset could use its signature, and a run "
+            f"{shown} is presigned: whoever reads the dataset could use its signature, and a run "
             "that goes on later could not. Name the object itself, and give credentials as environment variables"
         )
     if masked(uri) != uri:
@@ -112,6 +113,32 @@ def refuse_secrets(uri: str) -> None:
             f"{masked(uri)} has a password in it, which would end up in outputs and logs; give credentials as "
             "environment variables or with storage.profile, and the URI without them"
         )
+
+
+def refuse_unknown(uri: str) -> None:
+    """Raises UsageError for a URI of a kind that nothing here can read, or without a host or bucket."""
+    from fsspec.registry import known_implementations, registry  # here, because only manifests ask
+
+    kind, _, rest = uri.partition("://")
+    if not scheme(uri):
+        return
+    if kind not in (*_CLOUD, "http", "https") and kind not in known_implementations and kind not in registry:
+        raise UsageError(f"{uri[:100]} is of an unknown kind: {kind}:// is none that fsspec knows")
+    if not rest.split("/")[0]:
+        raise UsageError(f"{uri[:100]} names no host or bucket")
+
+
+def without_secrets(text: str) -> str:
+    """Text as it may stand in outputs: a URI in it keeps neither its password nor its signature."""
+    if "://" not in text:
+        return text
+    return _signed(masked(text)) or masked(text)
+
+
+def _signed(uri: str) -> str | None:
+    """The URI without its query, if that holds a signature."""
+    head, _, query = uri.partition("?")
+    return f"{head}?***" if _SIGNATURE.search(unquote(query)) else None
 
 
 def masked(uri: str) -> str:
@@ -155,9 +182,9 @@ class Storage:
         """
         return self._backend(uri).folder(uri)
 
-    def stat(self, uri: str) -> Object | None:
+    def stat(self, uri: str, raw: bytes | None = None) -> Object | None:
         """The object itself, or None where there is none (a folder is none)."""
-        return self._backend(uri).stat(uri)
+        return self._backend(uri).stat(uri, raw)
 
     def open(self, uri: str, raw: bytes | None = None) -> BinaryIO:
         """A seekable stream of the object. Opening and reading raise NotFound, AccessDenied, Changed, StorageError."""
@@ -221,7 +248,8 @@ class Storage:
 
 _CLOUD = ("s3", "gs", "az")
 _WEB = ("http", "https")
-_SIGNED = re.compile(r"^https?://[^?#]*\?(?:.*&)?(?:X-Amz-Signature|X-Goog-Signature|Signature|sig)=", re.IGNORECASE)
-"""Of S3, Google, CloudFront and Azure."""
-_PASSWORD = re.compile(r"^([^:/]+://[^/?#@:]*:)[^/?#]*(?=@)")
+_SIGNATURE = re.compile(r"(?:^|&)(?:X-(?:Amz|Goog|Oss)-Signature|q-signature|Signature|sig)=", re.IGNORECASE)
+"""Of S3, Google, Alibaba, Tencent, CloudFront and Azure."""
+_PASSWORD = re.compile(r"^((?:https?://(?=[^:/?#@]*@)|[^:/]+://[^/?#@:]*:))[^/?#]*(?=@)")
+"""On the web also a token alone; elsewhere a user's name is none."""
 _PASSWORD_BUCKET = re.compile(r"^([^:/]+://[^/@:]*:).*(?=@)", re.DOTALL)

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import BinaryIO
 
 from facebatch.ids import printable
-from facebatch.storage import AccessDenied, NotFound, Object, StorageError, TooLarge
+from facebatch.storage import UNSIZED, AccessDenied, NotFound, Object, StorageError, TooLarge
 
 
 class Local:
@@ -39,13 +39,13 @@ class Local:
 
     def open(self, uri: str, raw: bytes | None = None) -> BinaryIO:
         try:
-            return open(_path(uri, raw), "rb", buffering=1 << 20)
+            return open(_path(uri, raw), "rb", buffering=1 << 20, opener=_regular)
         except OSError as error:
             raise _translated(error, uri) from error
 
     def read(self, uri: str, raw: bytes | None = None, most: int | None = None) -> tuple[bytes, Object]:
         try:
-            with open(_path(uri, raw), "rb", buffering=0) as file:
+            with open(_path(uri, raw), "rb", buffering=0, opener=_regular) as file:
                 facts = os.fstat(file.fileno())
                 if most is not None and facts.st_size > most:
                     raise TooLarge(uri, facts.st_size, most)
@@ -138,7 +138,16 @@ def _broken_link(entry: os.DirEntry[str]) -> Object | None:
     Its version is not known, so that a later run takes what the link then leads to (a disk that was not mounted).
     """
     broken = entry.is_symlink() and not os.path.exists(entry.path)
-    return Object(printable(entry.path), 0, None, None) if broken else None
+    return Object(printable(entry.path), UNSIZED) if broken else None
+
+
+def _regular(path: str, flags: int) -> int:
+    """Opens a regular file and nothing else. A pipe that a manifest names would be waited for, a device never end."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    if not modes.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise FileNotFoundError(errno.ENOENT, "is no regular file", path)
+    return descriptor
 
 
 def _path(uri: str, raw: bytes | None) -> str | bytes:
@@ -155,8 +164,8 @@ def _flush_folder(uri: str) -> None:
 
 
 def _translated(error: OSError, uri: str) -> StorageError:
-    if isinstance(error, FileNotFoundError):
-        return NotFound(f"{uri}: there is no such file")
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return NotFound(f"{uri}: there is no such file, or it is no regular one")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return AccessDenied(f"{uri}: {error.strerror}")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

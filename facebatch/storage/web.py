@@ -26,7 +26,7 @@ from urllib3.util import Retry
 
 from facebatch.config import Storage as Options
 from facebatch.errors import UsageError
-from facebatch.storage import AccessDenied, Changed, NotFound, Object, StorageError, TooLarge
+from facebatch.storage import UNSIZED, AccessDenied, Changed, NotFound, Object, StorageError, TooLarge
 from facebatch.storage.ranges import CHUNK, Ranges
 
 T = TypeVar("T")
@@ -80,7 +80,8 @@ class Web:
             with self._answer("GET", uri, {"Range": "bytes=0-0"}) as answer:
                 if (size := _whole_size(answer)) is not None:
                     return _object(uri, answer, size)
-            return self.read(uri)[1]  # a server that does not know the size before it has sent it all
+            with self._answer("GET", uri) as answer:  # a server that does not know the size before it has sent it all
+                return _object(uri, answer, UNSIZED)
         except NotFound:
             return None
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from facebatch import config, plan
+from facebatch.errors import UsageError
 from facebatch.reasons import Reason
 from facebatch.seen import Seen
 from facebatch.sources import Item, Kind, Source
 from facebatch.sources.files import read_files
 from facebatch.sources.inputs import expand
-from facebatch.storage import AccessDenied, Object, Storage, StorageError, join
+from facebatch.storage import UNSIZED, AccessDenied, Object, Storage, StorageError, join
 from tests.s3 import S3
 
 
@@ -97,3 +99,34 @@ def test_a_link_to_nothing_is_taken_once_it_leads_somewhere(tmp_path: Path) -> N
     assert [s.object for s in plan.compare(planned, seen, listing)] == [s.object for s in planned]
     assert list(plan.compare(expand(Storage(), settings), seen, listing)) == []
     assert listing.changed == 0
+
+
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path) -> None:
+    """A manifest may name anything: a pipe would never end, nor would a device."""
+    os.mkfifo(tmp_path / "pipe")
+    for uri in (str(tmp_path / "pipe"), "/dev/zero", str(tmp_path)):
+        (item,) = read_files(Storage(), [_source(Object(uri, UNSIZED))], [], 100)
+        assert item.reason in (Reason.NOT_FOUND, Reason.STORAGE_ERROR), uri
+
+
+def test_whatever_a_storage_raises_costs_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    for error, reason in (
+        (UsageError("sftp:// needs paramiko"), Reason.STORAGE_ERROR),
+        (AttributeError("x"), Reason.INTERNAL_ERROR),
+        (OSError(5, "I/O error"), Reason.STORAGE_ERROR),
+    ):
+
+        def fail(*_: object, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr(Storage, "read", fail)
+        (item,) = read_files(Storage(), [_source(Object("/a", 3))], [], 100)
+        assert item.reason is reason
+
+
+def test_a_size_that_a_manifest_tells_is_checked_also_without_a_version(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    sizes = {3: None, 99: Reason.SOURCE_CHANGED, UNSIZED: None}
+    for size, reason in sizes.items():
+        (item,) = read_files(Storage(), [_source(Object(str(tmp_path / "a"), size))], [], 100)
+        assert (item.reason, item.size) == (reason, 99 if reason else 3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import tracemalloc
 from pathlib import Path
 
 import pyarrow as pa
@@ -199,3 +200,68 @@ def test_a_uri_with_a_secret_in_it_is_refused_and_stands_nowhere(tmp_path: Path,
     with pytest.raises(UsageError, match=r"\*\*\*") as error:
         named(uri)
     assert "s3cr3t" not in str(error.value)
+
+
+@pytest.mark.parametrize("uri", ["htp://example.com/b.jpg", "s3:///a.jpg", "://x/a.jpg", "https://token@host/a.jpg"])
+def test_what_nothing_can_read_is_broken_when_it_is_planned(tmp_path: Path, uri: str) -> None:
+    """A plan is frozen: what a worker could only stumble over would stop every run from then on."""
+    one, broken = named(write(tmp_path / "list.txt", f"/a.jpg\n{uri}\n"))
+    assert (one.kind, broken.kind, broken.part) == (Kind.FILES, Kind.BROKEN, 2)
+
+
+def test_a_quote_that_is_not_closed_costs_its_own_line(tmp_path: Path) -> None:
+    path = write(tmp_path / "l.csv", 'uri,title\n/a,one\n/b,"two\n/c,three\n/d,"four\nlines"\n/e,five\n')
+    sources = named(path)
+    assert [(s.object.uri, dict(s.extra).get("title")) for s in sources if s.kind is Kind.FILES] == [
+        ("/a", "one"),
+        ("/c", "three"),
+        ("/d", "four\nlines"),
+        ("/e", "five"),
+    ]
+    assert [(s.part, s.trouble) for s in sources if s.kind is Kind.BROKEN] == [
+        (3, "line 3 has a quote that is not closed, or holds lines that are no part of it")
+    ]
+
+
+@pytest.mark.parametrize("name", ["l.txt.gz", "l.csv.gz", "l.jsonl.gz"])
+def test_a_gigantic_line_costs_its_own_row_and_no_memory(tmp_path: Path, name: str) -> None:
+    head = {"csv": b"uri,x\n", "txt": b"", "jsonl": b""}[name.split(".")[1]]
+    entry = b'"/%s"\n' if "jsonl" in name else b"/%s,1\n" if "csv" in name else b"/%s\n"
+    path = write(tmp_path / name, gzip.compress(head + entry % b"a" + b"x" * 60_000_000 + b"\n" + entry % b"b", 1))
+    tracemalloc.start()
+    one, broken, other = named(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (one.object.uri, other.object.uri) == ("/a", "/b")
+    assert (broken.kind, broken.part) == (Kind.BROKEN, 2 + bool(head))
+    assert "is longer than" in (broken.trouble or "")
+    assert peak < 30e6
+
+
+def test_headers_and_values_that_are_no_utf8_are_shown_escaped(tmp_path: Path) -> None:
+    (source,) = named(write(tmp_path / "l.csv", b"uri,Stra\xdfe\n/a,\xc4\n"))
+    assert source.extra == (("Stra\\xdfe", "\\xc4"),)
+    (source,) = named(write(tmp_path / "l.jsonl", b'{"uri": "/a", "x": ["\xc4"], "y": "\\ud800"}\n'))
+    assert source.extra == (("x", '["\\xc4"]'), ("y", "\\ud800"))
+
+
+def test_uris_of_a_parquet_manifest_are_taken_as_they_are(tmp_path: Path) -> None:
+    """Names may end in blanks; `--list-to` writes them so."""
+    pq.write_table(pa.table({"uri": ["/x.jpg ", " /y.jpg"]}), tmp_path / "l.parquet")
+    assert [s.object.uri for s in named(tmp_path / "l.parquet")] == ["/x.jpg ", f"{tmp_path}/ /y.jpg"]
+
+
+def test_a_tar_that_cannot_be_asked_for_is_planned_all_the_same(tmp_path: Path) -> None:
+    sources = named(write(tmp_path / "l.txt", "/a.jpg\nhttp://127.0.0.1:1/a.tar\n/b.jpg\n"))
+    assert [s.kind for s in sources] == [Kind.FILES, Kind.TAR, Kind.FILES]
+
+
+def test_a_folder_of_parquet_parts_is_read_and_its_markers_are_files(tmp_path: Path) -> None:
+    """As Spark writes them."""
+    (tmp_path / "rows.parquet").mkdir()
+    pq.write_table(pa.table({"image": [b"x"]}), tmp_path / "rows.parquet" / "part-0.parquet")
+    (tmp_path / "rows.parquet" / "_SUCCESS").touch()
+    for given in ("rows.parquet", "rows.parquet/"):
+        check(Storage(), Config(inputs=(f"{tmp_path}/{given}",)))
+        kinds = {s.object.uri.rpartition("/")[2]: s.kind for s in named(f"{tmp_path}/{given}")}
+        assert kinds == {"_SUCCESS": Kind.FILES, "part-0.parquet": Kind.ROWS}

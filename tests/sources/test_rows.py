@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import random
@@ -14,7 +15,7 @@ import pytest
 
 from facebatch.config import Rows
 from facebatch.reasons import Reason
-from facebatch.sources import Item, Ranges, Source
+from facebatch.sources import Columns, Item, Ranges, Source
 from facebatch.sources.rows import read_rows, row_groups
 from facebatch.sources.tables import look, opened
 from facebatch.storage import Object, Storage, StorageError
@@ -187,3 +188,61 @@ def test_values_that_would_be_unpickled_are_not_read(tmp_path: Path) -> None:
         assert len(items) == 2
         assert {item.reason for item in items} == ({None} if rows == Rows() else {Reason.BROKEN_CONTAINER})
     assert not trap.exists()
+
+
+def test_rows_keep_their_numbers_whatever_fails_before_they_are_read(ten: Object) -> None:
+    """Their ids must not depend on it: three row groups that changed would else share their ids."""
+    groups = planned(ten)
+    Path(ten.uri).unlink()
+    assert [i.member for group in groups for i in read(group)] == [str(k) for k in range(10)]
+    keyed = [Source(g.kind, g.object, g.part, g.rows, g.bytes, g.start, Columns("image", "name")) for g in groups]
+    assert [i.member for group in keyed for i in read(group)] == [f"row {k}" for k in range(10)]
+
+
+def test_no_key_is_taken_for_the_number_of_a_row(tmp_path: Path) -> None:
+    table = pa.table({"image": [b"x"] * 5, "id": ["row 3", "", "row 3", None, "row 3#0"]})
+    (group,) = planned(written(tmp_path / "k.parquet", table), Rows(key="id"))
+    members = [i.member for i in read(group)]
+    assert members == ["row 3#0", "row 1", "row 3#0#1", "row 3", "row 3#0#2"]
+    assert len(set(members)) == 5
+
+
+def test_names_of_columns_may_hold_dots_and_stand_twice(tmp_path: Path) -> None:
+    """`json_normalize` makes the ones, joins the others."""
+    columns = [pa.array([b"x"]), pa.array([7]), pa.array(["a"]), pa.array(["b"])]
+    table = pa.Table.from_arrays(columns, names=["image.bytes", "exif.year", "twice", "twice"])
+    (group,) = planned(written(tmp_path / "d.parquet", table))
+    assert [(i.data, i.extra) for i in read(group)] == [(b"x", (("exif.year", "7"),))]
+
+
+def test_no_image_fails_for_what_stands_beside_it(tmp_path: Path) -> None:
+    far = pa.array([2**61, 0], pa.timestamp("us")), pa.array([2**61, 1], pa.duration("us"))
+    text = pa.array([b"\xff", b"ok"]).view(pa.string())
+    table = pa.table({"image": [b"x", b"y"], "time": far[0], "span": far[1], "text": text})
+    items = read(planned(written(tmp_path / "t.parquet", table))[0])
+    assert [i.reason for i in items] == [None, None]
+    assert dict(items[0].extra)["text"] == "\\xff"
+    assert dict(items[1].extra)["time"].startswith("1970-01-01")
+
+
+def test_secrets_in_other_columns_are_not_carried(tmp_path: Path) -> None:
+    urls = ["https://h/a.jpg?X-Amz-Signature=s3cr3t&x=1", "https://u:s3cr3t@h/a.jpg", "https://h/a.jpg?size=1"]
+    table = pa.table({"image": [b"x"] * 3, "url": urls})
+    carried = [dict(i.extra)["url"] for i in read(planned(written(tmp_path / "s.parquet", table))[0])]
+    assert carried == ["https://h/a.jpg?***", "https://u:***@h/a.jpg", "https://h/a.jpg?size=1"]
+
+
+def test_a_disk_that_fails_is_not_taken_for_damage(ten: Object, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stale(*_: object) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    group = planned(ten)[0]
+    monkeypatch.setattr(Storage, "open", stale)
+    assert [i.reason for i in read(group)] == [Reason.STORAGE_ERROR] * 4
+
+
+def test_a_file_whose_name_is_no_utf8_is_read(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image": [b"x"]}), tmp_path / "a.parquet")
+    os.rename(tmp_path / "a.parquet", os.fsencode(tmp_path) + b"/\xff.parquet")
+    (found,) = Storage().objects(str(tmp_path))
+    assert [i.data for i in read(planned(found)[0])] == [b"x"]
