@@ -46,3 +46,19 @@ def test_a_newer_format_is_refused(dataset: Dataset) -> None:
 def test_no_dataset_is_said_in_words(dataset: Dataset) -> None:
     with pytest.raises(UsageError, match="is no facebatch dataset"):
         dataset.facts()
+
+
+@pytest.mark.parametrize("relative", [True, False])
+def test_relative_and_absolute_uris_do_not_mix(dataset: Dataset, relative: bool) -> None:
+    """Each image would be indexed twice."""
+    dataset.open({**FACTS, "relative": relative})
+    words = "relative to a base: go on with --base-uri" if relative else "absolute: go on without --base-uri"
+    with pytest.raises(UsageError, match=f"holds URIs that are {words}"):
+        dataset.open({**FACTS, "relative": not relative})
+
+
+def test_what_is_noted_of_a_run_is_found_again(dataset: Dataset) -> None:
+    assert dataset.run(1) is None
+    dataset.note_run(1, {"config": {}})
+    dataset.note_run(1, {"config": {}, "images": 5})
+    assert dataset.run(1) == {"config": {}, "images": 5}

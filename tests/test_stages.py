@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facebatch import config
+from facebatch import config, decode, stages
+from facebatch.decode import Header
 from facebatch.packs import Model
 from facebatch.reasons import Reason, Status
 from facebatch.stages import ChipStage, DecodeStage, DetectStage, EmbedStage, FusedStage, Place
@@ -167,3 +168,21 @@ def test_the_published_models_find_and_tell_apart_two_persons(
     assert float(a @ c) > 0.99999
     assert float(a @ b) < 0.3
     assert (faces[0][0].landmarks is None) == (detector == "slim-320")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), ImportError("libheif.so")])
+def test_a_header_at_which_reading_fails_costs_its_own_row(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read once to weigh the work, before any stage looks after its images."""
+    real = decode.probe
+
+    def fails(data: bytes, limits: config.Decode) -> Header:
+        if data == works[1].data:
+            raise error
+        return real(data, limits)
+
+    works = _works()
+    monkeypatch.setattr(stages, "probe", fails)
+    monkeypatch.setattr(decode, "probe", fails)
+    done = _fused(works)
+    assert (done[0].status, done[4].status) == (Status.OK, Status.OK)
+    assert done[1].reason in (Reason.OUT_OF_MEMORY, Reason.INTERNAL_ERROR)

@@ -14,9 +14,10 @@ from facebatch import config, ledger, plan
 from facebatch.dataset import Dataset
 from facebatch.pipeline.datasource import Reader, ShardSource
 from facebatch.schema import WORK
+from facebatch.sources import Kind, Source
 from facebatch.sources.base import Base
 from facebatch.sources.inputs import expand
-from facebatch.storage import Storage
+from facebatch.storage import Object, Storage
 from facebatch.work import Work, from_table
 from tests.test_epochs import Blind
 
@@ -76,3 +77,17 @@ def test_many_shards_share_a_task(dataset: Dataset, monkeypatch: pytest.MonkeyPa
     source = ShardSource(_reader(dataset), [(shard, []) for shard in shards])
     assert len(source) == 2
     assert len(_read(source)) == 110
+
+
+def test_an_identity_is_the_one_that_was_planned_wherever_the_base_now_lies(tmp_path: Path) -> None:
+    """What lay beside the old base keeps its absolute URI, also when the new base holds it."""
+    there = tmp_path / "there"
+    there.mkdir()
+    (there / "a.jpg").write_bytes(b"a")
+    (there / "b.jpg").write_bytes(b"b")
+    made = Dataset.at(Storage(), str(tmp_path / "out"))
+    planned = [Source(Kind.FILES, Object(uri, 1)) for uri in ("a.jpg", str(there / "b.jpg"))]
+    plan.freeze(made, 0, planned, config.Shards())
+    reader = Reader(made, Blind(1), Base.at(str(there)), max_bytes=10_000, block_bytes=20_000)
+    works = _read(ShardSource(reader, [(shard, []) for shard in plan.shards(made)]))
+    assert [(w.uri, w.data) for w in works] == [("a.jpg", b"a"), (str(there / "b.jpg"), b"b")]

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from facebatch import config
 from facebatch.config import Config, Rows
 from facebatch.errors import UsageError
 from facebatch.reasons import Reason
@@ -252,7 +253,9 @@ def test_uris_of_a_parquet_manifest_are_taken_as_they_are(tmp_path: Path) -> Non
 
 
 def test_a_tar_that_cannot_be_asked_for_is_planned_all_the_same(tmp_path: Path) -> None:
-    sources = named(write(tmp_path / "l.txt", "/a.jpg\nhttp://127.0.0.1:1/a.tar\n/b.jpg\n"))
+    path = write(tmp_path / "l.txt", "/a.jpg\nhttp://127.0.0.1:1/a.tar\n/b.jpg\n")
+    settings = Config(inputs=(str(path),), output="/nowhere")
+    sources = list(expand(Storage(config.Storage(retries=0)), settings))
     assert [s.kind for s in sources] == [Kind.FILES, Kind.TAR, Kind.FILES]
 
 
