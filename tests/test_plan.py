@@ -179,3 +179,21 @@ def test_a_million_objects_are_planned_in_flat_memory(tmp_path: Path) -> None:
     assert (first["fresh"], first["objects"]) == (1_000_000, 1_000_000)
     assert (again["fresh"], again["changed"], again["objects"]) == (0, 0, 1_000_000)
     assert max(first["peak"], again["peak"]) < 500e6, "of which 150 MB are Python and its packages"
+
+
+def test_broken_lines_of_a_table_and_its_row_groups_are_not_taken_for_each_other() -> None:
+    """A table that was read as a manifest first, and then with the column that holds the images."""
+    seen, listing = Seen(), plan.Listing()
+    lines = [Source(Kind.BROKEN, Object("/rows/a.parquet", 1000, "v1", 1), part, trouble="x") for part in range(2)]
+    assert len(list(plan.compare(lines, seen, listing))) == 2
+    assert len(list(plan.compare(_groups("a.parquet", range(3)), seen, listing))) == 3
+    assert list(plan.compare([*lines, *_groups("a.parquet", range(3))], seen, listing)) == []
+
+
+def test_a_manifest_that_grew_is_not_a_source_that_changed() -> None:
+    seen, listing = Seen(), plan.Listing()
+    before, after = (Object("/list.csv", size, None, size) for size in (80, 90))
+    assert len(list(plan.compare([Source(Kind.BROKEN, before, 3, trouble="x")], seen, listing))) == 1
+    broken = [Source(Kind.BROKEN, after, part, trouble="x") for part in (3, 7)]
+    assert [source.part for source in plan.compare(broken, seen, listing)] == [7]
+    assert listing.changed == 0

@@ -86,8 +86,10 @@ def test_an_identity_is_the_one_that_was_planned_wherever_the_base_now_lies(tmp_
     (there / "a.jpg").write_bytes(b"a")
     (there / "b.jpg").write_bytes(b"b")
     made = Dataset.at(Storage(), str(tmp_path / "out"))
-    planned = [Source(Kind.FILES, Object(uri, 1)) for uri in ("a.jpg", str(there / "b.jpg"))]
+    carried = (("city", "Oslo"),)
+    planned = [Source(Kind.FILES, Object(uri, 1), extra=carried) for uri in ("a.jpg", str(there / "b.jpg"))]
     plan.freeze(made, 0, planned, config.Shards())
     reader = Reader(made, Blind(1), Base.at(str(there)), max_bytes=10_000, block_bytes=20_000)
     works = _read(ShardSource(reader, [(shard, []) for shard in plan.shards(made)]))
     assert [(w.uri, w.data) for w in works] == [("a.jpg", b"a"), (str(there / "b.jpg"), b"b")]
+    assert [tuple(w.extra or ()) for w in works] == [carried, carried]
