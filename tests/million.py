@@ -1,6 +1,6 @@
 """Plans a listing of so many empty objects in a process of its own, and says what that took: seconds, bytes, shards.
 
-python -m tests.million 1000000 /tmp/out
+python -m tests.million 1000000 out/million
 """
 
 from __future__ import annotations
