@@ -24,6 +24,7 @@ import psutil
 
 from facebatch.dataset import Dataset
 from facebatch.errors import FacebatchError
+from facebatch.failpoints import failpoint
 from facebatch.storage import Storage, StorageError
 
 BEAT = 10.0
@@ -122,6 +123,7 @@ def _take(dataset: Dataset, wait: float) -> Epoch:
             _wait_for_death(dataset, last, wait)
         claim = json.dumps({**_whoami(), "token": uuid.uuid4().hex}).encode()
         if dataset.storage.create(epoch_path(dataset, last + 1, "json"), claim):
+            failpoint("takeover")
             return Epoch(dataset, last + 1)
 
 

@@ -14,10 +14,11 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from facebatch.dataset import Dataset
 from facebatch.epochs import EpochGuard, Guard, epoch_path, last_epoch
+from facebatch.failpoints import failpoint
 from facebatch.plan import Shard
 from facebatch.sources import Ranges
 
@@ -99,6 +100,7 @@ def settle(dataset: Dataset, epoch: int) -> State:
     dataset.storage.put(
         epoch_path(dataset, epoch, "accepted"), accepted.encode()
     )  # before the sweep: what is swept stays void
+    failpoint("settled")
     sweep(dataset, EpochGuard(dataset, epoch), state)
     return state
 
@@ -118,24 +120,21 @@ def sweep(dataset: Dataset, guard: Guard, state: State) -> int:
     """
     guard.check()
     kept = {dataset.path(f.path) for r in state.records for f in (r.images, r.faces)}
-    kept |= {_record(dataset, r.name) for r in state.records}
+    kept |= {record_path(dataset, r.name) for r in state.records}
     swept = 0
     for folder in ("images", "faces", "_facebatch"):
         for found in list(dataset.storage.objects(dataset.path(folder) + "/")):
             if _is_leftover(found.uri, guard.epoch) or (found.uri not in kept and _is_ours(found.uri, guard.epoch)):
                 dataset.storage.delete(found.uri)
+                failpoint("sweep")
                 swept += found.uri.endswith(".parquet")
     return swept
 
 
-def write_record(dataset: Dataset, record: Record) -> None:
-    """Commit. From here on the record's files count, unless another attempt at the same rows was first: then its do."""
-    dataset.storage.create(_record(dataset, record.name), json.dumps(asdict(record)).encode())
-
-
-def has_record(dataset: Dataset, name: str) -> bool:
-    """Whether this commit was made already, by an earlier attempt of the same task."""
-    return dataset.storage.stat(_record(dataset, name)) is not None
+def is_void(dataset: Dataset, record: Record) -> bool:
+    """Whether a later run has settled without this record, so that it never counts."""
+    base, names = _last_settled(dataset, last_epoch(dataset) + 1)
+    return base > record.epoch and record.name not in names
 
 
 def write_end(dataset: Dataset, epoch: int, shard_id: str, items: int, gone: Ranges) -> None:
@@ -233,5 +232,6 @@ def _is_leftover(uri: str, epoch: int) -> bool:
     return match is not None and int(match[1]) <= epoch
 
 
-def _record(dataset: Dataset, name: str) -> str:
+def record_path(dataset: Dataset, name: str) -> str:
+    """Where a record stands."""
     return dataset.internal("records", f"{name}.json")

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from facebatch import config
 from facebatch.dataset import Dataset
 from facebatch.errors import FacebatchError
+from facebatch.failpoints import failpoint
 from facebatch.ids import shard_id
 from facebatch.schema import PLAN
 from facebatch.seen import Seen
@@ -126,6 +127,7 @@ def freeze(
             raise FacebatchError(
                 f"{_path(dataset, number + written)} was written by another run; run the same command again"
             )
+        failpoint("planned")
         written += 1
     return written
 

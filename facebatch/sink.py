@@ -1,9 +1,5 @@
-"""Writing: finished works become two Parquet objects and one record.
-
-The order is the promise. Images and faces are put first, each whole; the record that names them is created last. A kill
-before the record leaves files that no record names: they do not count and are swept. A kill after it leaves nothing
-to do. A second attempt at the same rows has the same record name; of two at once, one record stands. Files are named
-by their content, so that no attempt writes over what another has committed.
+"""Writing: finished works become two Parquet objects and the record that names them, by the order of
+`facebatch.commit`.
 """
 
 from __future__ import annotations
@@ -11,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import secrets
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -20,10 +17,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from facebatch.commit import commit
 from facebatch.dataset import Dataset
 from facebatch.epochs import Guard
 from facebatch.ids import face_id, image_id
-from facebatch.ledger import File, Record, has_record, merged, write_record
+from facebatch.ledger import File, Record, merged
 from facebatch.reasons import Status
 from facebatch.schema import FACES, IMAGES, stamped
 from facebatch.stages import face_px
@@ -43,14 +41,18 @@ class Writer:
     """Of the dataset: `contract_id`, `detector`, `embedder` and whatever else every file shall carry."""
 
     def write(self, works: list[Work]) -> list[Record]:
-        """Commit finished works. Rows that failed for reasons outside the image are committed apart."""
-        return [self._commit(bundle) for bundle in _bundles(works)]
+        """Commit finished works. Rows that failed for reasons outside the image are committed apart.
 
-    def write_empty(self) -> Record:
+        Returns the records of this attempt; what another attempt at the same rows has committed before is not among
+        them.
+        """
+        return [record for bundle in _bundles(works) if (record := self._commit(bundle))]
+
+    def write_empty(self) -> Record | None:
         """Commit no rows, so that readers find both tables also where an archive holds nothing."""
         return self._commit([])
 
-    def _commit(self, works: list[Work]) -> Record:
+    def _commit(self, works: list[Work]) -> Record | None:
         ranges: dict[str, list[tuple[int, int]]] = {}
         for work in works:
             ranges.setdefault(work.shard_id, []).append((work.index, work.index + 1))
@@ -58,7 +60,8 @@ class Writer:
         retryable = bool(works) and _retryable(works[0])
         name = f"{self.guard.epoch:05d}-{_digest(ranges, retryable)}"
         images, faces = images_table(works), faces_table(works, self.facts)
-        files = [self._file("images", name, images), self._file("faces", name, faces)]
+        attempt = f"{name}-{secrets.token_hex(4)}"
+        files = [self._file("images", attempt, images), self._file("faces", attempt, faces)]
         record = Record(
             epoch=self.guard.epoch,
             name=name,
@@ -69,19 +72,12 @@ class Writer:
             counts=_counts(works),
             retryable=retryable,
         )
-        if has_record(self.dataset, name):
-            return record
-        for file, data in files:
-            self.guard.check()
-            self.dataset.storage.put(self.dataset.path(file.path), data)
-        self.guard.check()
-        write_record(self.dataset, record)
-        return record
+        return record if commit(self.dataset, self.guard, record, files) else None
 
-    def _file(self, folder: str, name: str, table: pa.Table) -> tuple[File, bytes]:
+    def _file(self, folder: str, attempt: str, table: pa.Table) -> tuple[File, bytes]:
         data = encoded(table.replace_schema_metadata(stamped(table.schema, self.facts).metadata))
         digest = hashlib.sha256(data).hexdigest()
-        return File(f"{folder}/{name}-{digest[:8]}.parquet", table.num_rows, len(data), digest), data
+        return File(f"{folder}/{attempt}.parquet", table.num_rows, len(data), digest), data
 
 
 def images_table(works: list[Work]) -> pa.Table:

@@ -20,6 +20,7 @@ from facebatch.align import chip_by_box, chip_by_landmarks
 from facebatch.decode import decode, decoded_pixels, probe
 from facebatch.detect import Detector, Faces, Settings, views
 from facebatch.embed import Embedder
+from facebatch.failpoints import failpoint
 from facebatch.fingerprint import content_sha256, phash
 from facebatch.formats import sniff
 from facebatch.geometry import Floats, Picture, Pixels
@@ -71,6 +72,7 @@ class DetectStage:
 
     def __call__(self, works: list[Work]) -> list[Work]:
         seen = [work for work in works if work.views]
+        failpoint("detect")
         found = self._detect([w.views for w in seen], [(w.width or 0, w.height or 0) for w in seen]) if seen else []
         for work, faces in zip(seen, found, strict=True):
             work.views = []
@@ -110,6 +112,7 @@ class EmbedStage:
 
     def __call__(self, works: list[Work]) -> list[Work]:
         faces = [face for work in works for face in work.faces]
+        failpoint("embed")
         result = self._embed([face.chip for face in faces if face.chip is not None])
         for face, vector, norm in zip(faces, result.vectors, result.norms, strict=True):
             face.embedding, face.embedding_norm, face.chip = vector, float(norm), None
@@ -160,6 +163,7 @@ def _weight(work: Work, limits: config.Decode) -> int:
 def open_picture(work: Work, limits: config.Decode) -> Picture | None:
     """The decoded picture, with what its header tells noted in the work; None, and the work ended, where it fails."""
     data = work.data or b""
+    failpoint(f"decode {(work.member or work.uri).rpartition('/')[2]}")
     try:
         header = probe(data, limits)
         work.format, work.width, work.height = header.format, header.width, header.height

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    ["errors", "reasons", "ids", "config", "resources", "schema", "formats"],
+    ["errors", "reasons", "ids", "config", "resources", "schema", "formats", "failpoints"],
     ["storage"],
     ["sources"],
     ["geometry", "exif", "fingerprint", "nms", "cost", "plugins", "jxl"],
@@ -24,6 +24,7 @@ LAYERS = [
     ["seen", "dataset", "stages", "listing"],
     ["plan", "epochs"],
     ["ledger"],
+    ["commit"],
     ["sink", "forecast"],
     ["verify", "progress", "demo", "summary", "status"],
     ["pipeline"],

@@ -104,9 +104,7 @@ def test_files_of_a_commit_without_record_are_swept(dataset: Dataset, monkeypatc
     _run(dataset, 0)
     with taken(dataset) as epoch:
         settle(dataset, epoch.number)
-        monkeypatch.setattr(
-            "facebatch.sink.write_record", lambda *_: (_ for _ in ()).throw(StorageError("killed here"))
-        )
+        monkeypatch.setattr(Storage, "create", lambda *_: (_ for _ in ()).throw(StorageError("killed here")))
         with pytest.raises(StorageError):
             Writer(dataset, epoch.guard, FACTS).write([work(1), work(2)])
         monkeypatch.undo()

@@ -17,6 +17,7 @@ from facebatch.contract import contract, contract_id
 from facebatch.dataset import Dataset
 from facebatch.epochs import Epoch, Guard
 from facebatch.errors import FacebatchError, Unreconciled
+from facebatch.failpoints import failpoint
 from facebatch.ledger import State
 from facebatch.packs import Model
 from facebatch.pipeline import job as jobs
@@ -84,6 +85,7 @@ def index(config: Config, console: Console) -> Summary:
             cost.seats,
         )
         dataset.note_run(epoch.number, report(config, summary))
+        failpoint("end")
     _reconcile(dataset, shards, state)
     return summary
 
@@ -122,6 +124,7 @@ def _planned(dataset: Dataset, guard: Guard, config: Config, console: Console) -
     finds that number used, or its right to write gone.
     """
     number = plan.count(dataset)
+    failpoint("resume")
     listing = Listing()
     wanted = Wanted()
     stream = listed(inputs.expand(dataset.storage, config), partial(say, console))

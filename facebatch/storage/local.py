@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import BinaryIO
 
+from facebatch.failpoints import failpoint
 from facebatch.ids import printable
 from facebatch.storage import UNSIZED, AccessDenied, NotFound, Object, StorageError, TooLarge
 
@@ -111,7 +112,10 @@ class Local:
         try:
             os.makedirs(os.path.dirname(uri), exist_ok=True)
             with open(temporary, "wb") as file:
-                file.write(data)
+                half = len(data) // 2
+                file.write(data[:half])
+                failpoint(f"torn {os.path.basename(os.path.dirname(uri))}")
+                file.write(data[half:])
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
