@@ -32,7 +32,7 @@ def _overtaken(dataset: Dataset, monkeypatch: pytest.MonkeyPatch, point: str, su
     zombie = epochs._take(dataset, 0)
     ledger.settle(dataset, zombie.number)
     owned_by_a_dead_process(dataset, 1)
-    passed = []
+    passed: list[str] = []
 
     def overtake(name: str) -> None:
         if name == point and not passed:
