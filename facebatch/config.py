@@ -120,6 +120,9 @@ class Run:
     """Decoded megapixels that an actor holds at once; one larger image is held alone."""
     commit_images: Count = 0
     """Images in one commit."""
+    image_seconds: Annotated[float, Field(gt=0)] = 5.0
+    """Seconds that an image may take to decode, and half a second more for each megapixel. One that takes longer is
+    tried again in a process of its own: failed/TIMEOUT."""
     address: str | None = None
     """A Ray cluster; without it RAY_ADDRESS, else a Ray of its own on this machine."""
 

@@ -8,7 +8,7 @@ what stands in it, so that a point fires once however many processes and attempt
     crash     a segmentation fault
     hold      NAME.held appears; go on when it is gone
     spin      compute for ever
-    eat       take memory until it is refused, or until somebody kills the process for it
+    eat       take memory until it is refused; at 2 GiB be killed, as the kernel does when there is no more
     always X  do X, and leave the file for whoever comes next
 """
 
@@ -37,7 +37,7 @@ POINTS = {
 }
 """The points of the commit protocol (`facebatch.commit`). Others: `decode NAME` for the image of that file name,
 `detect`, `embed`."""
-_STEP = 64 << 20
+_STEP, _STEPS = 64 << 20, 32
 
 
 def failpoint(name: str) -> None:
@@ -77,6 +77,6 @@ def _fire(folder: Path, name: str) -> None:
 
 
 def _eat() -> None:
-    taken = []
-    while True:
-        taken.append(b"\1" * _STEP)
+    taken = [b"\1" * _STEP for _ in range(_STEPS)]
+    os.kill(os.getpid(), signal.SIGKILL)
+    del taken

@@ -64,6 +64,12 @@ class Reason(StrEnum):
         Status.FAILED,
         "the object is not the one that was planned (size, etag or time differs)",
     )
+    WORKER_CRASH = "WORKER_CRASH", Status.FAILED, "the decoder crashed, also in a process of its own"
+    TIMEOUT = (
+        "TIMEOUT",
+        Status.FAILED,
+        "decoding took longer than any sound image of this size (`run.image_seconds`), also in a process of its own",
+    )
     NOT_FOUND = "NOT_FOUND", Status.FAILED, "the object was listed but is gone", True
     ACCESS_DENIED = "ACCESS_DENIED", Status.FAILED, "the storage refused the read", True
     STORAGE_ERROR = "STORAGE_ERROR", Status.FAILED, "the read failed after all retries", True

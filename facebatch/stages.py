@@ -28,6 +28,7 @@ from facebatch.packs import Model, Pack
 from facebatch.quality import assess
 from facebatch.reasons import Reason, Status, Undecodable
 from facebatch.session import Session
+from facebatch.watchdog import Asleep, Watchdog
 from facebatch.work import Face, Work
 
 
@@ -38,6 +39,8 @@ class Place:
     provider: str = "cpu"
     threads: int = 1
     gpu_share: float = 1.0
+    restarted: bool = False
+    """Whether the process is started again when it ends, so that a watchdog may end it."""
 
 
 Stage = Callable[[list[Work]], list[Work]]
@@ -50,13 +53,15 @@ class DecodeStage:
         self._limits, self._keep = config.decode, keep
         self._settings = Settings.of(config.detect, detector)
         self._map = _mapper(place.threads)
+        self._watchdog = _watchdog(config, place)
 
     def __call__(self, works: list[Work]) -> list[Work]:
         list(self._map(partial(_alone, self._one), [work for work in works if work.status is None]))
+        self._watchdog.rest()
         return works
 
     def _one(self, work: Work) -> None:
-        picture = open_picture(work, self._limits)
+        picture = open_picture(work, self._limits, self._watchdog)
         if picture:
             work.views = views(picture, self._settings)
             work.content_sha256, work.phash = content_sha256(work.data or b""), phash(picture)
@@ -69,11 +74,14 @@ class DetectStage:
     def __init__(self, config: config.Config, detector: Model, place: Place) -> None:
         session = Session(detector, place.provider, place.threads, place.gpu_share)
         self._detect = Detector(session, Settings.of(config.detect, detector.pack), config.detect.batch)
+        self._watchdog = _watchdog(config, place)
 
     def __call__(self, works: list[Work]) -> list[Work]:
         seen = [work for work in works if work.views]
+        self._watchdog.batch()
         failpoint("detect")
         found = self._detect([w.views for w in seen], [(w.width or 0, w.height or 0) for w in seen]) if seen else []
+        self._watchdog.rest()
         for work, faces in zip(seen, found, strict=True):
             work.views = []
             work.faces = _faces(faces)
@@ -89,13 +97,15 @@ class ChipStage:
     def __init__(self, config: config.Config, place: Place) -> None:
         self._limits, self._quality = config.decode, config.quality
         self._map = _mapper(place.threads)
+        self._watchdog = _watchdog(config, place)
 
     def __call__(self, works: list[Work]) -> list[Work]:
         list(self._map(partial(_alone, self._one), [work for work in works if work.faces]))
+        self._watchdog.rest()
         return works
 
     def _one(self, work: Work) -> None:
-        picture = work.picture or open_picture(work, self._limits)
+        picture = work.picture or open_picture(work, self._limits, self._watchdog)
         if picture:
             for face in work.faces:
                 face.chip = _chip(picture, face)
@@ -109,11 +119,14 @@ class EmbedStage:
     def __init__(self, config: config.Config, embedder: Model, place: Place) -> None:
         session = Session(embedder, place.provider, place.threads, place.gpu_share)
         self._embed = Embedder(session, config.embed.batch)
+        self._watchdog = _watchdog(config, place)
 
     def __call__(self, works: list[Work]) -> list[Work]:
+        self._watchdog.batch()
         faces = [face for work in works for face in work.faces]
         failpoint("embed")
         result = self._embed([face.chip for face in faces if face.chip is not None])
+        self._watchdog.rest()
         for face, vector, norm in zip(faces, result.vectors, result.norms, strict=True):
             face.embedding, face.embedding_norm, face.chip = vector, float(norm), None
         return works
@@ -130,6 +143,7 @@ class FusedStage:
             ChipStage(config, place),
         ]
         self._embed = EmbedStage(config, embedder, place)
+        self._watchdog = _watchdog(config, place)
 
     def __call__(self, works: list[Work]) -> list[Work]:
         for group in self._groups(works):
@@ -142,7 +156,9 @@ class FusedStage:
         group: list[Work] = []
         spent = 0
         for work in works:
+            self._watchdog.image()
             pixels = _weight(work, self._limits)
+            self._watchdog.rest()
             if group and spent + pixels > self._budget:
                 yield group
                 group, spent = [], 0
@@ -160,15 +176,18 @@ def _weight(work: Work, limits: config.Decode) -> int:
         return limits.max_pixels
 
 
-def open_picture(work: Work, limits: config.Decode) -> Picture | None:
+def open_picture(work: Work, limits: config.Decode, watchdog: Watchdog | None = None) -> Picture | None:
     """The decoded picture, with what its header tells noted in the work; None, and the work ended, where it fails."""
     data = work.data or b""
+    watchdog = watchdog or Asleep()
+    watchdog.image()
     failpoint(f"decode {(work.member or work.uri).rpartition('/')[2]}")
     try:
         header = probe(data, limits)
         work.format, work.width, work.height = header.format, header.width, header.height
         work.orientation, work.captured_at = header.exif.orientation, header.exif.captured_at
         work.camera, work.frames = header.exif.camera, header.frames
+        watchdog.image(header.width * header.height)
         picture = decode(data, header, limits)
         work.width, work.height = picture.width, picture.height
         work.detail = "; ".join(filter(None, (header.exif.trouble, picture.remark))) or None
@@ -208,6 +227,10 @@ def _faces(found: Faces) -> list[Face]:
     return [
         Face(box, float(score), spots) for box, score, spots in zip(found.boxes, found.scores, points, strict=False)
     ]
+
+
+def _watchdog(config: config.Config, place: Place) -> Watchdog:
+    return Watchdog(config.run.image_seconds) if place.restarted else Asleep()
 
 
 def _mapper(threads: int) -> Callable[..., Iterator[None]]:

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    ["errors", "reasons", "ids", "config", "resources", "schema", "formats", "failpoints"],
+    ["errors", "reasons", "ids", "config", "resources", "schema", "formats", "failpoints", "watchdog"],
     ["storage"],
     ["sources"],
     ["geometry", "exif", "fingerprint", "nms", "cost", "plugins", "jxl"],
@@ -22,8 +22,8 @@ LAYERS = [
     ["detect", "embed"],
     ["contract", "work", "catalogue"],
     ["seen", "dataset", "stages", "listing"],
-    ["plan", "epochs"],
-    ["ledger"],
+    ["plan", "epochs", "trial"],
+    ["ledger", "suspects"],
     ["commit"],
     ["sink", "forecast"],
     ["verify", "progress", "demo", "summary", "status"],

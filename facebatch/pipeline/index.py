@@ -23,6 +23,7 @@ from facebatch.packs import Model
 from facebatch.pipeline import job as jobs
 from facebatch.pipeline.cluster import LOGS, connected
 from facebatch.pipeline.datasource import Reader, ShardSource
+from facebatch.pipeline.journal import JournalActor, RemoteJournal
 from facebatch.pipeline.meter import Meter
 from facebatch.pipeline.pools import Work, lay_out
 from facebatch.plan import Listing, Shard
@@ -178,7 +179,8 @@ def _compute(
         )
         source = ShardSource(reader, [(shard, state.done.get(shard.shard_id, [])) for shard in todo])
         meter = Meter.remote()  # type: ignore[attr-defined]
-        job = jobs.Job(config, detector.pack, ray.put(detector), ray.put(embedder), meter)
+        journal = RemoteJournal(JournalActor.remote())
+        job = jobs.Job(config, detector.pack, ray.put(detector), ray.put(embedder), meter, journal)
         started = time.monotonic()
         try:
             with Progress(console, Target(known, size), lambda: ray.get(meter.read.remote())) as progress:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +16,7 @@ import ray
 import ray.data
 
 from facebatch.config import Config
+from facebatch.detect import Settings
 from facebatch.packs import Model, Pack
 from facebatch.pipeline.datasink import CommitSink
 from facebatch.pipeline.datasource import ShardSource
@@ -23,6 +24,8 @@ from facebatch.pipeline.meter import counted
 from facebatch.pipeline.pools import TASK_CPUS, Layout, Pool
 from facebatch.sink import Writer
 from facebatch.stages import ChipStage, DecodeStage, DetectStage, EmbedStage, FusedStage, Place, Stage
+from facebatch.suspects import Cautious, Notes
+from facebatch.trial import Rules
 from facebatch.work import Work, from_table, to_table
 
 _ACTOR_RESTARTS = 4
@@ -38,6 +41,13 @@ class Job:
     detector: Any
     embedder: Any
     meter: Any
+    journal: Notes
+
+    @property
+    def rules(self) -> Rules:
+        """How a suspect is tried."""
+        settings = Settings.of(self.config.detect, self.detector_pack)
+        return Rules(self.config.decode, settings, self.config.run.image_seconds)
 
 
 def run(job: Job, source: ShardSource, layout: Layout, writer: Writer) -> None:
@@ -83,13 +93,13 @@ class StageActor:
 
     def __init__(self, job: Job, recipe: Recipe, pool: Pool, last: bool) -> None:
         job.meter.seat.remote(pool.name, devices(pool.gpus))
-        self._stage, self._batch = recipe(job, pool.place), job.config.run.batch
+        self._stage = Cautious(pool.name, recipe(job, replace(pool.place, restarted=True)), job.journal, job.rules)
+        self._batch = job.config.run.batch
         self._meter = job.meter if last else None
 
     def __call__(self, table: pa.Table) -> pa.Table:
         done = []
-        for works in _batches(table, self._batch):
-            works = self._stage(works)
+        for works in self._stage.block(_batches(table, self._batch)):
             if self._meter is not None:
                 self._meter.add.remote(counted(works))
             done.append(to_table(works))
@@ -117,8 +127,8 @@ def _actors(rows: Any, job: Job, pool: Pool, recipe: Recipe, last: bool = False)
 def _tasks(rows: Any, job: Job, recipe: Recipe, cpus: float) -> Any:
     def work(table: pa.Table) -> pa.Table:
         job.meter.seat.remote(recipe.__name__, devices(0))
-        stage = recipe(job, Place())
-        return pa.concat_tables([to_table(stage(works)) for works in _batches(table, job.config.run.batch)])
+        stage = Cautious(recipe.__name__, recipe(job, Place(restarted=True)), job.journal, job.rules)
+        return pa.concat_tables([to_table(works) for works in stage.block(_batches(table, job.config.run.batch))])
 
     work.__name__ = recipe.__name__
     return rows.map_batches_internal(work, batch_format="pyarrow", num_cpus=cpus, udf_modifying_row_count=False)

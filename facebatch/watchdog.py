@@ -1,0 +1,71 @@
+"""The watchdog: ends this process when something keeps it longer than it can possibly need.
+
+Nothing else helps against a decoder that does not come back: a thread cannot be ended from outside, and one that holds
+the GIL does not even let another look at the clock. faulthandler's timer is a thread in C that needs no GIL; it writes
+all stacks to the worker's log and leaves. Ray then starts the worker again, and who is to blame is found by trial
+(`facebatch.trial`).
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import threading
+import time
+
+_PIXEL_SECONDS = 0.5e-6
+"""Seconds for each pixel of an image: ten times what the slowest decoder takes."""
+_BATCH_SECONDS = 600.0
+"""Seconds for a batch in a network: the largest needs 30 on one core."""
+_SLACK = 1.0
+"""Seconds that a deadline may be late, so that the timer is not set anew for each of fifty images a second."""
+_STDERR = 2
+
+
+def image_seconds(pixels: int, seconds: float) -> float:
+    """The time after which a decoder is believed never to come back. seconds: what it may take whatever the size."""
+    return seconds + _PIXEL_SECONDS * pixels
+
+
+class Watchdog:
+    """The time until which this process is believed to be at work. For processes that are started again only."""
+
+    def __init__(self, seconds: float) -> None:
+        """seconds: for an image of no size."""
+        self._seconds = seconds
+        self._until = 0.0
+        self._lock = threading.Lock()
+
+    def image(self, pixels: int = 0) -> None:
+        """The header of an image is going to be read, or its so many pixels."""
+        self._expect(image_seconds(pixels, self._seconds))
+
+    def batch(self) -> None:
+        """A network is going to be called."""
+        self._expect(_BATCH_SECONDS)
+
+    def rest(self) -> None:
+        """Nothing is at work."""
+        with self._lock:
+            self._until = 0.0
+            faulthandler.cancel_dump_traceback_later()
+
+    def _expect(self, seconds: float) -> None:
+        """Where several threads work, the latest deadline counts."""
+        now = time.monotonic()
+        with self._lock:
+            if now + seconds > self._until:
+                self._until = now + seconds + _SLACK
+                faulthandler.dump_traceback_later(seconds + _SLACK, exit=True, file=_STDERR)
+
+
+class Asleep(Watchdog):
+    """A watchdog that lets everything pass: for where nobody would start the process again."""
+
+    def __init__(self) -> None:
+        super().__init__(0.0)
+
+    def rest(self) -> None:
+        """Nothing was waited for."""
+
+    def _expect(self, seconds: float) -> None:
+        """Nothing is waited for."""

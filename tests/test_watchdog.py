@@ -1,0 +1,54 @@
+"""The watchdog ends a process that does not come back, and no other."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from facebatch.watchdog import Asleep, image_seconds
+
+_HANGS = "while True: pass"
+_HOLDS_THE_GIL = "import re; re.match(r'(a+)+$', 'a' * 64 + 'b')"
+
+
+def _child(*code: str) -> subprocess.CompletedProcess[str]:
+    program = "\n".join(["from facebatch.watchdog import Watchdog", "dog = Watchdog(0.2)", *code])
+    root = Path(__file__).parents[1]
+    return subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=root, timeout=120
+    )
+
+
+def test_a_process_that_hangs_is_ended_and_says_where_it_hung() -> None:
+    ended = _child("dog.image()", _HANGS)
+    assert ended.returncode == 1
+    assert "Timeout" in ended.stderr
+    assert 'File "<string>", line 4' in ended.stderr
+
+
+def test_one_that_never_gives_the_gil_back_is_ended_as_well() -> None:
+    assert _child("dog.image()", _HOLDS_THE_GIL).returncode == 1
+
+
+def test_a_process_at_rest_lives_on() -> None:
+    assert _child("dog.image()", "dog.rest()", "import time; time.sleep(2)").returncode == 0
+
+
+def test_each_image_has_time_of_its_own() -> None:
+    """Twelve images of 0.2 s each are more than the watchdog waits for one."""
+    assert _child("import time", "for _ in range(12): dog.image(); time.sleep(0.2)", "dog.rest()").returncode == 0
+
+
+def test_large_images_have_more_time() -> None:
+    assert image_seconds(0, 5) == 5
+    assert image_seconds(100_000_000, 5) == 55
+
+
+def test_a_sleeping_watchdog_ends_nothing() -> None:
+    dog = Asleep()
+    dog.image()
+    dog.batch()
+    time.sleep(0.01)
+    dog.rest()
