@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 import uuid
@@ -181,7 +182,7 @@ def _heartbeat(dataset: Dataset, epoch: int) -> bytes | None:
 
 
 def _whoami() -> dict[str, Any]:
-    return {"host": _host(), "boot": _boot(), "pid": os.getpid(), "started": psutil.Process().create_time()}
+    return {"host": _host(), "boot": _boot(), "pid": os.getpid(), "started": _started(os.getpid())}
 
 
 def _is_here(owner: dict[str, Any]) -> bool:
@@ -191,10 +192,21 @@ def _is_here(owner: dict[str, Any]) -> bool:
 
 def _lives(pid: int, started: float) -> bool:
     try:
-        process = psutil.Process(pid)
-        return abs(process.create_time() - started) < 1 and process.status() != psutil.STATUS_ZOMBIE
+        return _started(pid) == started and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def _started(pid: int) -> float:
+    """When a process began, so that its number given again means another one. In ticks since the boot: the time of day
+    at which it began moves when somebody sets the clock, and a run that is alive would look dead."""
+    if sys.platform != "linux":
+        return psutil.Process(pid).create_time()
+    try:
+        facts = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        raise psutil.NoSuchProcess(pid) from None
+    return float(facts.rpartition(")")[2].split()[19])
 
 
 def _host() -> str:

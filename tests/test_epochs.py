@@ -51,6 +51,28 @@ def test_a_process_number_that_was_given_again_is_not_the_owner(dataset: Dataset
         assert epoch.number == 2
 
 
+@pytest.mark.parametrize("hours", [-24 * 365, -1, 1, 24 * 365])
+def test_a_clock_that_jumps_makes_no_run_dead_or_alive(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    """Nothing here asks the time of day: this host's processes are known by ticks since its boot, others' by whether
+    their heartbeat changes."""
+    import psutil
+
+    with taken(dataset):
+        now, boot = time.time, psutil.boot_time
+        monkeypatch.setattr(time, "time", lambda: now() + hours * 3600)
+        monkeypatch.setattr(psutil, "boot_time", lambda: boot() + hours * 3600)
+        monkeypatch.setattr("psutil._psplatform.boot_time", lambda: boot() + hours * 3600)
+        with pytest.raises(FacebatchError, match="is still running"), taken(dataset):
+            pass
+        standing = epochs.standing(dataset)
+        assert standing is not None
+        assert standing.alive
+    with taken(dataset) as epoch:
+        assert epoch.number == 2
+
+
 def test_a_container_with_process_numbers_of_its_own_is_another_host(dataset: Dataset) -> None:
     """Two containers on one machine: the owner's process number means nothing here."""
     killed_run(dataset)
