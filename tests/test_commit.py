@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -87,6 +88,11 @@ def test_a_record_stays_while_the_successor_has_not_settled(dataset: Dataset, mo
     assert ledger.state(dataset).done == {"s1": [(0, 2)]}
     with taken(dataset) as epoch:
         assert ledger.settle(dataset, epoch.number).done == {"s1": [(0, 2)]}
+
+
+def test_the_readme_has_the_table_of_the_protocol() -> None:
+    table = "\n".join(line for line in (protocol.__doc__ or "").splitlines() if line.startswith("|"))
+    assert table in (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_table_names_every_step_that_has_a_failpoint() -> None:

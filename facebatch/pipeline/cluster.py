@@ -14,7 +14,7 @@ import psutil
 import ray
 from ray.util.annotations import RayDeprecationWarning
 
-from facebatch.errors import UsageError
+from facebatch.errors import FacebatchError, UsageError
 from facebatch.pipeline.pools import Machine, Node
 
 LOGS = os.path.join(tempfile.gettempdir(), "ray", "session_latest", "logs")
@@ -83,9 +83,15 @@ def _connect(address: str | None) -> None:
             logging_level=logging.CRITICAL,
             object_store_memory=min(int(psutil.virtual_memory().available * _STORE_SHARE), 4 << 30),
         )
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        token = "; if it asks for a token, as Ray's clusters do, put that into ~/.ray/auth_token" if address else ""
-        raise UsageError(f"Ray cannot be reached at {address or 'this machine'}: {error}{token}") from error
+    except Exception as error:
+        if not address:  # a start that fails or takes too long is a bare Exception
+            raise FacebatchError(
+                f"Ray could not be started on this machine: {error} Its logs are in {LOGS}; run the same command again"
+            ) from error
+        if not isinstance(error, ConnectionError | ValueError | RuntimeError):
+            raise
+        token = "; if it asks for a token, as Ray's clusters do, put that into ~/.ray/auth_token"
+        raise UsageError(f"Ray cannot be reached at {address}: {error}{token}") from error
 
 
 @contextmanager

@@ -27,14 +27,14 @@ def photos(folder: Path, count: int, first: int = 0) -> list[Path]:
     return made
 
 
-def mixed(folder: Path) -> Path:
-    """48 loose photos with a broken one among them, 24 in a tar, 12 as Parquet rows: 85 images."""
+def mixed(folder: Path) -> list[Path]:
+    """48 loose photos with a broken one among them, 24 in a tar, 12 as Parquet rows: 85 images, in three inputs."""
     photos(folder / "loose", 48)
     (folder / "loose" / "broken.jpg").write_bytes((folder / "loose" / "0000.jpg").read_bytes()[:2000])
     spare = photos(folder.parent / "spare", 36, first=48)
     with tarfile.open(folder / "some.tar", "w") as tar:
         for file in spare[:24]:
             tar.add(file, file.name)
-    rows = {"key": [file.name for file in spare[24:]], "image": [file.read_bytes() for file in spare[24:]]}
+    rows = {"key": [file.name for file in spare[24:]], "bytes": [file.read_bytes() for file in spare[24:]]}
     pq.write_table(pa.table(rows), folder / "rows.parquet", row_group_size=6)
-    return folder
+    return [folder / "loose", folder / "some.tar", folder / "rows.parquet"]

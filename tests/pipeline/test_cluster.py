@@ -6,7 +6,10 @@ import subprocess
 import sys
 
 import psutil
+import pytest
 
+from facebatch.errors import FacebatchError
+from facebatch.pipeline import cluster
 from facebatch.pipeline.cluster import bury
 
 
@@ -19,3 +22,13 @@ def test_a_worker_that_does_not_end_is_ended() -> None:
         bury([psutil.Process(quick.pid), psutil.Process(hanging.pid)], patience=0.2)
         assert hanging.wait(5) == -9
     assert quick.wait(5) == 0
+
+
+def test_a_ray_that_does_not_start_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(**_: object) -> None:
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("ray.init", fails)
+    with pytest.raises(FacebatchError, match="could not be started .* timed out .* run the same command again"):
+        cluster._connect(None)

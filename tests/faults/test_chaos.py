@@ -1,0 +1,138 @@
+"""Kill anything at any moment, run the same command again: the dataset is the one of an uninterrupted run.
+
+At least sixty SIGKILLs in all, at every failpoint and at random moments. FACEBATCH_CHAOS_SEED replays a schedule.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from facebatch.dataset import Dataset
+from facebatch.failpoints import POINTS
+from facebatch.storage import Storage
+from tests.faults.archives import mixed, photos
+from tests.faults.chaos import Job, assert_same_index, hold_and_kill, uninterrupted
+
+SEED = int(os.environ.get("FACEBATCH_CHAOS_SEED") or random.SystemRandom().randrange(1 << 30))
+IN_A_WORKER = ["data", "torn images", "images", "faces", "record", "committed"]
+_KILLS: list[int] = []
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return mixed(tmp_path_factory.mktemp("chaos") / "archive")
+
+
+@pytest.fixture(scope="module")
+def expected(archive: list[Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, pa.Table], float]:
+    """The tables of an uninterrupted run, and how long it took."""
+    started = time.monotonic()
+    found = uninterrupted(archive, tmp_path_factory.mktemp("uninterrupted") / "index")
+    assert found["images"].num_rows == 85
+    return found, time.monotonic() - started
+
+
+@pytest.fixture
+def dice(request: pytest.FixtureRequest) -> random.Random:
+    """Of this test alone, so that it replays whatever else runs."""
+    print(f"FACEBATCH_CHAOS_SEED={SEED}")
+    return random.Random(f"{SEED} {request.node.name}")
+
+
+@pytest.fixture
+def armed(tmp_path: Path) -> Path:
+    folder = tmp_path / "failpoints"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def job(place: tuple[Storage, str], archive: list[Path]) -> Iterator[Job]:
+    storage, root = place
+    job = Job(archive, Dataset.at(storage, f"{root}/index"))
+    yield job
+    _KILLS.append(job.kills)
+
+
+def test_the_driver_is_killed_at_every_failpoint_while_the_archive_grows(
+    place: tuple[Storage, str], tmp_path: Path, armed: Path
+) -> None:
+    """Before each run there are new photos, so that each has something to plan, to commit and to sweep."""
+    storage, root = place
+    growing = tmp_path / "growing"
+    order = ["data", "torn images", "images", "record", "committed", "faces", "sweep"]  # which needs something to sweep
+    points = [p for p in order if storage.options.endpoint is None or p != "torn images"]
+    points += [p for p in POINTS if p not in order]
+    job = Job([growing], Dataset.at(storage, f"{root}/index"), failpoints=armed)
+    photos(growing / "first", 20)
+    for number, point in enumerate(points):
+        photos(growing / point.replace(" ", "-"), 10, first=20 + 10 * number)
+        hold_and_kill(job, point)
+    job.finish()
+    assert job.kills >= len(points)
+    _KILLS.append(job.kills)
+    assert_same_index(job, uninterrupted([growing], tmp_path / "uninterrupted"))
+    assert "nothing to do" in job.finish()
+
+
+@pytest.mark.parametrize("layout", ["fused", "split"])
+def test_a_worker_is_killed_at_every_failpoint_of_a_commit(
+    job: Job, armed: Path, expected: tuple[dict[str, pa.Table], float], layout: str
+) -> None:
+    """Ray repeats the task within the run."""
+    job.failpoints, job.words = armed, [f"run.layout={layout}"]
+    points = [p for p in IN_A_WORKER if job.dataset.storage.options.endpoint is None or p != "torn images"]
+    points += ["detect", "embed", "decode 0007.jpg", "decode 0060.jpg"]
+    for point in points:
+        (armed / point).write_text("kill")
+    job.finish()
+    assert {file.name for file in armed.iterdir()} == {f"{point}.fired" for point in points}, "each has killed once"
+    job.kills += len(points)
+    assert_same_index(job, expected[0])
+
+
+@pytest.mark.parametrize("campaign", range(4))
+def test_the_driver_is_killed_at_random_moments(
+    job: Job, expected: tuple[dict[str, pa.Table], float], dice: random.Random, campaign: int
+) -> None:
+    tables, seconds = expected
+    for _ in range(4):
+        running = job.start()
+        wait = dice.uniform(0.1, 1.1) * seconds
+        deadline = time.monotonic() + wait
+        while time.monotonic() < deadline and running.poll() is None:
+            time.sleep(0.01)
+        job.kill(running, f"after {wait:.2f} s", all_at_once=dice.random() < 0.5)
+    job.finish()
+    assert_same_index(job, tables)
+
+
+@pytest.mark.parametrize("layout", ["fused", "split"])
+@pytest.mark.parametrize("campaign", range(2))
+def test_random_workers_are_killed_during_a_run(
+    job: Job, expected: tuple[dict[str, pa.Table], float], dice: random.Random, layout: str, campaign: int
+) -> None:
+    """Whichever: a reader, a decoder, a detector, a writer, the journal of suspects, the progress display."""
+    job.words = [f"run.layout={layout}"]
+    running = job.start()
+    job.kill_workers(running, dice, most=6)
+    said, _ = running.communicate(timeout=300)
+    if running.returncode != 0:  # too many at once for one run: it says so, and the same command goes on
+        assert "the same command goes on" in said, f"{said}\n{job.history}"
+        job.finish()
+    assert_same_index(job, expected[0])
+
+
+def test_these_were_sixty_kills_at_least() -> None:
+    """Counted where they happen, by the tests above."""
+    if len(_KILLS) < 4:
+        pytest.skip("the tests that kill did not all run")
+    print(f"{sum(_KILLS)} SIGKILLs, FACEBATCH_CHAOS_SEED={SEED}")
+    assert sum(_KILLS) >= 60
