@@ -122,6 +122,8 @@ class Run:
     """Images in one commit."""
     address: str | None = None
     """A Ray cluster; without it RAY_ADDRESS, else a Ray of its own on this machine."""
+    retry: tuple[str, ...] = ()
+    """Reasons whose rows are computed again (`facebatch.release`)."""
 
 
 @dataclass(frozen=True, config=_STRICT)

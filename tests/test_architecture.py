@@ -26,6 +26,7 @@ LAYERS = [
     ["ledger"],
     ["commit"],
     ["sink", "forecast"],
+    ["release"],
     ["verify", "progress", "demo", "summary", "status"],
     ["pipeline"],
     ["cli"],

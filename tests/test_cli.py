@@ -49,6 +49,11 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["index", "--input", ".", "--output", "o", "--config", "none.yaml"], "none.yaml cannot be read"),
         (["index", "--input", __file__, "--output", "o", "detect.pack=none"], "there is no detector pack 'none'"),
         (["index", "--input", "/no/such/place", "--output", "o"], "names nothing"),
+        (
+            ["index", "--input", __file__, "--output", "o", "--retry", "CORRUPT,NOT_FOUND"],
+            "'NOT_FOUND' cannot be retried: every run tries it again by itself. What can is NOT_AN_IMAGE, EMPTY",
+        ),
+        (["plan", "--input", __file__, "--retry", "no"], "'no' cannot be retried: it is no reason. What can is"),
         (["verify", "/no/such/place"], "is no facebatch dataset"),
         (["status", "/no/such/place"], "is no facebatch dataset"),
     ],
