@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -226,7 +227,9 @@ def _translated(error: ray.exceptions.RayError) -> FacebatchError:
 
 def _reconcile(dataset: Dataset, shards: list[Shard], state: State) -> None:
     """The sum law. Raises FacebatchError for what a further run can mend, Unreconciled for what it cannot."""
-    retry = {key: n for r in state.records if r.retryable for key, n in r.counts.items() if "/" in key}
+    retry: Counter[str] = Counter()
+    for record in state.records:
+        retry.update({key: n for key, n in record.counts.items() if record.retryable and "/" in key})
     if retry:
         reasons = ", ".join(f"{key.rpartition('/')[2]} {n}" for key, n in sorted(retry.items()))
         raise FacebatchError(

@@ -9,6 +9,7 @@ tells by a file's first word what would come of it.
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from rich.console import Console
 from facebatch import config, epochs, ledger
 from facebatch.dataset import Dataset
 from facebatch.epochs import Epoch
+from facebatch.errors import FacebatchError
 from facebatch.ledger import State
 from facebatch.pipeline import index as pipeline
 from facebatch.pipeline.datasource import Reader
@@ -96,6 +98,8 @@ class World:
     root: Path
     decoders: set[str] = field(default_factory=set)
     facts: dict[str, Any] = field(default_factory=lambda: {**FACTS, "contract": {}, "relative": False})
+    bundle: int = 1000
+    """Images in one commit."""
     before_reading: Callable[[], object] = lambda: None
     computed: list[str] = field(default_factory=list)
     """What went through the stages, in all runs: URIs below the archive, with `/member`."""
@@ -132,6 +136,8 @@ class World:
         self.storage.writes, self.storage.last_write = 0, writes
         try:
             self.run(words=words)
+            return False
+        except FacebatchError:  # exit code 1: it came to its end, and rows are to be tried again
             return False
         except Killed:
             return True
@@ -171,6 +177,14 @@ class World:
         out = self.root / "out"
         return {str(file.relative_to(out)): file.read_bytes() for file in out.rglob("*") if file.is_file()}
 
+    def restore(self, snapshot: dict[str, bytes]) -> None:
+        """Put the dataset back to what it was."""
+        shutil.rmtree(self.root / "out")
+        for name, data in snapshot.items():
+            file = self.root / "out" / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(data)
+
     def _look(self, work: Work) -> None:
         name = "/".join(filter(None, (work.uri.removeprefix(f"{self.photos}/"), work.member)))
         self.computed.append(name)
@@ -198,7 +212,7 @@ class World:
         todo: list[Shard],
         state: State,
     ) -> pipeline.Cost:
-        """In place of the job on Ray: the same reader and the same writer, and one commit for all that is final."""
+        """In place of the job on Ray: the same reader and the same writer."""
         self.before_reading()
         reader = Reader(writer.dataset, epoch.guard, Base(), settings.decode.max_bytes, 1 << 20)
         works: list[Work] = []
@@ -207,7 +221,8 @@ class World:
         for work in works:
             if work.status is None:
                 self._look(work)
-        writer.write(works)
+        for start in range(0, len(works), self.bundle):
+            writer.write(works[start : start + self.bundle])
         return pipeline.Cost()
 
 
