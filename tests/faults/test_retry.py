@@ -7,6 +7,8 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from facebatch import ledger
@@ -108,18 +110,57 @@ def test_nothing_to_retry_changes_nothing_and_is_said(indexed: World) -> None:
     assert {name: data for name, data in indexed.snapshot().items() if name.endswith(".parquet")} == tables
 
 
-def test_members_of_a_tar_are_retried_where_they_stand(world: World) -> None:
-    with tarfile.open(world.photos / "0.tar", "w") as tar:
+def _tar(file: Path) -> None:
+    with tarfile.open(file, "w") as tar:
         for name, content in (("a", b"face"), ("b", b"heic"), ("c", b"none"), ("d", b"heic")):
             info = tarfile.TarInfo(name)
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
+
+
+def test_members_of_a_tar_are_retried_where_they_stand(world: World) -> None:
+    _tar(world.photos / "0.tar")
     world.run()
     world.computed.clear()
     world.decoders.add("heic")
     world.run(words=AGAIN)
     assert world.computed == ["0.tar/b", "0.tar/d"]
     assert world.rows() == {f"0.tar/{n}": ("no_face" if n == "c" else "ok", None) for n in "abcd"}
+    assert verify(world.dataset).problems == []
+
+
+def test_of_a_tar_that_was_replaced_since_one_row_says_that_its_members_are_gone(world: World) -> None:
+    _tar(world.photos / "0.tar")
+    world.run()
+    (world.photos / "0.tar").write_bytes(b"another")
+    world.run(words=AGAIN)
+    stay = {"0.tar/a": ("ok", None), "0.tar/c": ("no_face", None)}
+    assert world.rows() == stay | {"0.tar": ("failed", "SOURCE_CHANGED")}
+    assert verify(world.dataset).problems == []
+
+
+def test_a_broken_tar_that_is_as_broken_as_before_has_the_same_rows(world: World) -> None:
+    _tar(world.photos / "0.tar")
+    with (world.photos / "0.tar").open("r+b") as file:
+        file.truncate(1300)
+    world.run()
+    before = world.rows()
+    assert before == {"0.tar/a": ("ok", None), "0.tar": ("failed", "BROKEN_CONTAINER")}
+    world.computed.clear()
+    assert world.run(words=("run.retry=[BROKEN_CONTAINER]",)).new_images == 1
+    assert (world.rows(), world.computed) == (before, [])
+    assert verify(world.dataset).problems == []
+
+
+def test_rows_of_a_table_are_retried_where_they_stand(world: World) -> None:
+    cells = [b"face", b"heic", b"none", b"heic"]
+    pq.write_table(pa.table({"image": cells}), world.root / "rows.parquet", row_group_size=2)
+    world.run(world.root / "rows.parquet")
+    world.computed.clear()
+    world.decoders.add("heic")
+    world.run(world.root / "rows.parquet", words=AGAIN)
+    assert [name.rpartition("/")[2] for name in world.computed] == ["1", "3"]
+    assert sorted(status for status, _ in world.rows().values()) == ["no_face", "ok", "ok", "ok"]
     assert verify(world.dataset).problems == []
 
 
