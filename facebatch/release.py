@@ -54,6 +54,11 @@ def counts(state: State, reasons: Collection[Reason]) -> dict[str, int]:
     return {str(reason): n for reason in sorted(reasons) if (n := totals.get(_key(reason), 0))}
 
 
+def stale(state: State, reasons: Collection[Reason]) -> list[Record]:
+    """The records that hold rows of these reasons."""
+    return [record for record in state.records if any(record.counts.get(_key(reason)) for reason in reasons)]
+
+
 def curable(state: State) -> dict[str, int]:
     """How many rows by format failed because a package was absent that is installed here now."""
     absent = {key.removeprefix(ABSENT): n for key, n in sorted(state.totals().items()) if key.startswith(ABSENT) and n}
@@ -66,11 +71,10 @@ def release(dataset: Dataset, guard: Guard, state: State, reasons: Collection[Re
     One record is in memory at a time. Raises Superseded when another run has taken over, FacebatchError where a file is
     not the one that its record names; the records before that one are replaced then, the others stay.
     """
-    stale = [record for record in state.records if any(record.counts.get(_key(reason)) for reason in reasons)]
-    for record in stale:
-        _replace(dataset, guard, record, reasons)
-    if not stale:
+    if not (old := stale(state, reasons)):
         return state
+    for record in old:
+        _replace(dataset, guard, record, reasons)
     state = ledger.state(dataset)
     ledger.sweep(dataset, guard, state)  # now, or readers would see the old rows beside the new ones for a whole run
     return state

@@ -95,7 +95,7 @@ def dry_run(config: Config, console: Console, list_to: str | None = None) -> Ite
         yield (
             "retried",
             f"{sum(retried.values()):,}",
-            f"images are computed again ({reasons}); not in the figures below",
+            f"are computed again ({reasons}); not in the figures below",
         )
     size = f"{todo.bytes / 1e6:,.1f} MB" if todo.bytes or not todo.shards else "sizes are known when they are read"
     yield "shards", f"{todo.shards:,}", f"of {shards:,} to do, {size}"

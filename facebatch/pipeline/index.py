@@ -125,7 +125,8 @@ def _released(dataset: Dataset, guard: Guard, state: State, again: frozenset[Rea
     found = release.counts(state, again)
     if found:
         reasons = ", ".join(f"{reason} {n}" for reason, n in found.items())
-        say(console, f"{sum(found.values())} images are computed again ({reasons})")
+        commits = f"{len(release.stale(state, again))} of {len(state.records)} commits are written anew without them"
+        say(console, f"{sum(found.values())} images are computed again ({reasons}); {commits}")
     elif again:
         say(console, f"there is nothing to retry: no image has ended with {' or '.join(sorted(again))}")
     elif curable := release.curable(state):

@@ -10,9 +10,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
-from facebatch import ledger
+from facebatch import config, ledger
 from facebatch.errors import FacebatchError, UsageError
+from facebatch.pipeline.dryrun import dry_run
 from facebatch.plugins import EXTRAS
 from facebatch.status import status
 from facebatch.verify import verify
@@ -46,9 +48,18 @@ def test_rows_of_the_reason_are_computed_again_and_all_others_stay(indexed: Worl
     assert indexed.rows() == {n: ("ok", None) if row == HEIC else row for n, row in before.items()}
     assert indexed.vectors().items() >= vectors.items()
     assert (summary.new_images, summary.planned) == (4, 10)
-    assert "4 images are computed again (UNSUPPORTED_FORMAT 4)" in indexed.remarks
+    assert "4 images are computed again (UNSUPPORTED_FORMAT 4); 2 of 2 commits are written anew" in indexed.remarks
     report = verify(indexed.dataset)
     assert (report.problems, report.images, report.faces, report.files) == ([], 10, 7, 6)
+
+
+def test_the_dry_run_counts_what_would_be_computed_again(indexed: World) -> None:
+    before = indexed.snapshot()
+    settings = config.load(None, AGAIN, inputs=(str(indexed.photos),), output=str(indexed.root / "out"))
+    rows = {what: (count, words) for what, count, words in dry_run(settings, Console(file=io.StringIO()))}
+    assert rows["retried"] == ("4", "are computed again (UNSUPPORTED_FORMAT 4); not in the figures below")
+    assert rows["new"][0] == "0"
+    assert indexed.snapshot() == before
 
 
 def test_several_reasons_are_released_at_once(indexed: World) -> None:
