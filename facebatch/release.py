@@ -8,7 +8,8 @@ them like whatever else is missing.
 The new record names the one that it stands for, and is committed like any other (`facebatch.commit`): until it is
 created the old one counts, from then on it does, and a kill leaves one or the other. What is replaced is swept with its
 files. Rows with a reason have no faces, so the faces file is put again as it is: sharing it would save that, but what
-one attempt has put no other record may name. A record all of whose rows are released is replaced by one of no rows.
+one attempt has put no other record may name. Records of which nothing is left need none of that: the first new record
+names them, too. Where nothing is left of any, that record has no rows.
 """
 
 from __future__ import annotations
@@ -73,19 +74,22 @@ def release(dataset: Dataset, guard: Guard, state: State, reasons: Collection[Re
     """
     if not (old := stale(state, reasons)):
         return state
-    for record in old:
-        _replace(dataset, guard, record, reasons)
+    kept = [record for record in old if _left(record, reasons)] or old[:1]
+    void = [r.name for r in state.records if r not in kept and not _left(r, reasons)]
+    for record in kept:
+        _replace(dataset, guard, record, [record.name, *void], reasons)
+        void = []
     state = ledger.state(dataset)
     ledger.sweep(dataset, guard, state)  # now, or readers would see the old rows beside the new ones for a whole run
     return state
 
 
-def _replace(dataset: Dataset, guard: Guard, old: Record, reasons: Collection[Reason]) -> None:
+def _replace(dataset: Dataset, guard: Guard, old: Record, replaces: list[str], reasons: Collection[Reason]) -> None:
     images, faces = _read(dataset, old.images), _read(dataset, old.faces)
     table = pq.ParquetFile(io.BytesIO(images)).read()
     kept = table.filter(pc.invert(pc.is_in(table["reason"], pa.array(sorted(reasons)))))
     ranges = places(zip(kept["shard_id"].to_pylist(), kept["index"].to_pylist(), strict=True))
-    digest = hashlib.sha256(json.dumps([ranges, [old.name]]).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(json.dumps([ranges, replaces]).encode()).hexdigest()[:16]
     name = f"{guard.epoch:05d}-{digest}"
     attempt = f"{name}-{secrets.token_hex(4)}"
     data = encoded(kept)
@@ -99,7 +103,7 @@ def _replace(dataset: Dataset, guard: Guard, old: Record, reasons: Collection[Re
         faces=faces_file,
         ranges=ranges,
         counts=_without(old.counts, reasons),
-        replaces=[old.name],
+        replaces=replaces,
     )
     commit(dataset, guard, new, [(images_file, data), (faces_file, faces)])
 
@@ -112,6 +116,11 @@ def _read(dataset: Dataset, file: File) -> bytes:
             f"carried over: run `facebatch verify {dataset.root}`, or go on without --retry"
         )
     return data
+
+
+def _left(record: Record, reasons: Collection[Reason]) -> int:
+    """How many rows a record has of other reasons, or of none."""
+    return record.images.rows - sum(record.counts.get(_key(reason), 0) for reason in reasons)
 
 
 def _without(counts: dict[str, int], reasons: Collection[Reason]) -> dict[str, int]:

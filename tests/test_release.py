@@ -122,6 +122,21 @@ def test_a_record_may_be_replaced_again(dataset: Dataset) -> None:
     assert now.totals()["faces"] == 8
 
 
+def test_records_of_which_nothing_is_left_do_not_pile_up(dataset: Dataset) -> None:
+    """Rows that fail again stand in records of their own, which the next retry releases whole."""
+    for _ in range(4):
+        with taken(dataset) as epoch:
+            state = release(dataset, epoch.guard, ledger.settle(dataset, epoch.number), CORRUPT)
+            assert state.done == {"s1": [(0, 1), (2, 3), (4, 7)]}
+            for index in (1, 3):
+                Writer(dataset, epoch.guard, FACTS).write([work(index, reason=Reason.CORRUPT)])
+    now = ledger.state(dataset)
+    assert now.done == {"s1": [(0, 7)]}
+    assert sorted(record.images.rows for record in now.records) == [0, 1, 1, 2, 3]
+    everything = frozenset({Reason.CORRUPT, Reason.EMPTY})
+    assert sorted(record.images.rows for record in _released(dataset, everything).records) == [1, 3]
+
+
 def test_every_final_reason_can_be_released_but_that_of_another_source() -> None:
     assert set(RELEASABLE) == {r for r in Reason if not r.retryable} - {Reason.SOURCE_CHANGED}
     assert chosen(["CORRUPT", "NOT_AN_IMAGE", "CORRUPT"]) == {Reason.CORRUPT, Reason.NOT_AN_IMAGE}
