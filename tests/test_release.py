@@ -137,6 +137,18 @@ def test_records_of_which_nothing_is_left_do_not_pile_up(dataset: Dataset) -> No
     assert sorted(record.images.rows for record in _released(dataset, everything).records) == [1, 3]
 
 
+def test_each_record_is_replaced_by_one(dataset: Dataset) -> None:
+    with taken(dataset) as epoch:
+        ledger.settle(dataset, epoch.number)
+        writer = Writer(dataset, epoch.guard, FACTS)
+        writer.write([work(7, reason=Reason.CORRUPT), work(8)])
+        writer.write([work(9, reason=Reason.CORRUPT)])
+    stale = {r.name for r in ledger.state(dataset).records if r.counts.get("failed/CORRUPT")}
+    names = [name for record in _released(dataset).records for name in record.replaces]
+    assert len(names) == 3
+    assert set(names) == stale
+
+
 def test_every_final_reason_can_be_released_but_that_of_another_source() -> None:
     assert set(RELEASABLE) == {r for r in Reason if not r.retryable} - {Reason.SOURCE_CHANGED}
     assert chosen(["CORRUPT", "NOT_AN_IMAGE", "CORRUPT"]) == {Reason.CORRUPT, Reason.NOT_AN_IMAGE}
