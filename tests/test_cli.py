@@ -71,6 +71,12 @@ def test_a_mistake_is_one_sentence_and_exit_code_two(
     assert list(tmp_path.iterdir()) == [], "nothing was written"
 
 
+def test_reasons_to_retry_are_named_with_commas_or_one_by_one() -> None:
+    words = ["index", "--input", "photos", "--retry", "CORRUPT,EMPTY", "--retry", "TRUNCATED", "run.retry=[EMPTY]"]
+    settings = cli._settings(cli._parser().parse_args(words))
+    assert settings.run.retry == ("CORRUPT", "EMPTY", "TRUNCATED"), "the option wins over the setting"
+
+
 def test_an_unknown_command_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("idnex") == 2
     assert "idnex" in capsys.readouterr().err
