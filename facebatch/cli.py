@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -71,9 +72,10 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 def _settings(arguments: argparse.Namespace) -> config.Config:
     """The configuration of a command that has inputs."""
+    retry = [reason for given in arguments.retry or () for reason in given.split(",")]
     settings = config.load(
         arguments.config,
-        arguments.settings,
+        [*arguments.settings, *([f"run.retry={json.dumps(retry)}"] if retry else [])],
         inputs=tuple(arguments.input or ()),
         include=tuple(arguments.include or ()),
         exclude=tuple(arguments.exclude or ()),
@@ -231,6 +233,14 @@ def _with_inputs(index: argparse.ArgumentParser) -> None:
     index.add_argument("--include", action="append", metavar="PATTERN", help="of loose files only these, as in '*.jpg'")
     index.add_argument("--exclude", action="append", metavar="PATTERN", help="nothing of this, as in 'thumbs/**'")
     index.add_argument("--base-uri", metavar="URI", help="URIs in the dataset are relative to it: archives may move")
+    index.add_argument(
+        "--retry",
+        action="append",
+        metavar="REASON[,REASON...]",
+        help="compute rows again that ended for good with these reasons, as in UNSUPPORTED_FORMAT after a package was "
+        "installed. Not SOURCE_CHANGED: a plan holds one version of a source. What failed for reasons outside the "
+        "image is tried again anyway",
+    )
     index.add_argument("--output", metavar="URI", help="the dataset: a new folder or prefix, or one to go on with")
     _configured(index)
 

@@ -125,6 +125,8 @@ class Run:
     tried again in a process of its own: failed/TIMEOUT."""
     address: str | None = None
     """A Ray cluster; without it RAY_ADDRESS, else a Ray of its own on this machine."""
+    retry: tuple[str, ...] = ()
+    """Reasons whose rows are computed again (`facebatch.release`)."""
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -41,7 +41,7 @@ class Dataset:
         return join(self.root, "_facebatch", *parts)
 
     def facts(self) -> dict[str, Any]:
-        """What `dataset.json` holds. Raises UsageError where there is no dataset, or one of a newer format."""
+        """What `dataset.json` holds. Raises UsageError where there is no dataset, or one of another format."""
         path = self.internal("dataset.json")
         if self.storage.stat(path) is None:
             raise UsageError(f"{self.root} is no facebatch dataset: there is no {path}")
@@ -50,12 +50,17 @@ class Dataset:
             raise UsageError(
                 f"{self.root} has format {facts['format']}, this facebatch knows {FORMAT}: upgrade facebatch"
             )
+        if facts["format"] < FORMAT:
+            raise UsageError(
+                f"{self.root} has format {facts['format']}, this facebatch writes {FORMAT}: go on with the facebatch "
+                f"that made it, whose version {self.internal('runs')}/ tells, or index into a new output"
+            )
         return facts
 
     def open(self, facts: dict[str, Any]) -> dict[str, Any]:
         """Create the dataset with these facts, or check that they are its own. Returns its facts as they stand.
 
-        Raises UsageError for a folder with other content, a newer format, or another contract, naming what differs.
+        Raises UsageError for a folder with other content, another format, or another contract, naming what differs.
         """
         self.storage.check_writable(self.root)
         path = self.internal("dataset.json")

@@ -22,6 +22,8 @@ from facebatch.failpoints import failpoint
 from facebatch.plan import Shard
 from facebatch.sources import Ranges
 
+ABSENT = "absent/"
+
 
 @dataclass(frozen=True, slots=True)
 class File:
@@ -45,8 +47,11 @@ class Record:
     faces: File
     ranges: dict[str, Ranges]
     counts: dict[str, int]
-    """Rows by `status`, and by `status/reason` where there is a reason."""
+    """Rows by `status`, by `status/reason` where there is a reason, and by `absent/format` where the package was not
+    installed that reads the format."""
     retryable: bool = False
+    replaces: list[str] = field(default_factory=list)
+    """Names of the records that this one stands for: it holds what is left of their rows (`facebatch.release`)."""
 
 
 @dataclass(slots=True)
@@ -146,8 +151,12 @@ def write_end(dataset: Dataset, epoch: int, shard_id: str, items: int, gone: Ran
 def _accept(dataset: Dataset, records: Iterable[Record]) -> State:
     """Records whose ranges nobody claimed before: final ones first, then the newest of those that are to be retried.
 
-    Rows to be retried do not count where there is nothing left to retry: their container was replaced.
+    Rows to be retried do not count where there is nothing left to retry: their container was replaced. Records that
+    another one stands for do not count beside it.
     """
+    records = list(records)
+    replaced = {name for record in records for name in record.replaces}
+    records = [record for record in records if record.name not in replaced]
     accepted: list[Record] = []
     taken: dict[str, Ranges] = {}
     done: dict[str, Ranges] = {}
@@ -164,6 +173,14 @@ def _accept(dataset: Dataset, records: Iterable[Record]) -> State:
             if not record.retryable:
                 done[shard] = merged([*done.get(shard, []), *ranges])
     return State(accepted, done, ends)
+
+
+def places(found: Iterable[tuple[str, int]]) -> dict[str, Ranges]:
+    """Index ranges by shard, of pairs of shard and index."""
+    ranges: dict[str, Ranges] = {}
+    for shard, index in found:
+        ranges.setdefault(shard, []).append((index, index + 1))
+    return {shard: merged(pairs) for shard, pairs in sorted(ranges.items())}
 
 
 def merged(ranges: Iterable[tuple[int, int]]) -> Ranges:

@@ -53,7 +53,7 @@ class Wanted:
     """Counts the files of a listing whose names say that they need a package which is absent here."""
 
     def __init__(self) -> None:
-        absent = {format for format, (name, _, _) in EXTRAS.items() if importlib.util.find_spec(name) is None}
+        absent = {format for format in EXTRAS if not is_installed(format)}
         self._suffixes = {suffix: format for suffix, format in _SUFFIXES.items() if format in absent}
         self._counts: Counter[str] = Counter()
 
@@ -68,7 +68,20 @@ class Wanted:
         """A sentence for each format, to be read before they fail: what failed for its content stays as it is."""
         for format, n in sorted(self._counts.items()):
             if n:
-                yield f"{n} files look like {format}. {_advice(format)}. Without it they fail, and stay failed"
+                yield (
+                    f"{n} files look like {format}. {_advice(format)}. Without it they fail, and stay failed until "
+                    f"--retry {Reason.UNSUPPORTED_FORMAT}"
+                )
+
+
+def is_installed(format: str) -> bool:
+    """Whether the package that reads the format is installed here."""
+    return importlib.util.find_spec(EXTRAS[format][0]) is not None
+
+
+def is_absent(format: str | None, detail: str | None) -> bool:
+    """Whether an image that ended with these words did so because its package was not installed where it was read."""
+    return format in EXTRAS and detail == _advice(format)
 
 
 def _advice(format: str) -> str:

@@ -21,7 +21,8 @@ from facebatch.commit import commit
 from facebatch.dataset import Dataset
 from facebatch.epochs import Guard
 from facebatch.ids import face_id, image_id
-from facebatch.ledger import File, Record, merged
+from facebatch.ledger import ABSENT, File, Record, places
+from facebatch.plugins import is_absent
 from facebatch.reasons import Status
 from facebatch.schema import FACES, IMAGES, stamped
 from facebatch.stages import face_px
@@ -53,10 +54,7 @@ class Writer:
         return self._commit([])
 
     def _commit(self, works: list[Work]) -> Record | None:
-        ranges: dict[str, list[tuple[int, int]]] = {}
-        for work in works:
-            ranges.setdefault(work.shard_id, []).append((work.index, work.index + 1))
-        ranges = {shard: merged(pairs) for shard, pairs in sorted(ranges.items())}
+        ranges = places((work.shard_id, work.index) for work in works)
         retryable = bool(works) and _retryable(works[0])
         name = f"{self.guard.epoch:05d}-{_digest(ranges, retryable)}"
         images, faces = images_table(works), faces_table(works, self.facts)
@@ -175,6 +173,8 @@ def _counts(works: list[Work]) -> dict[str, int]:
         counts[str(work.status)] += 1
         if work.reason:
             counts[f"{work.status}/{work.reason}"] += 1
+        if is_absent(work.format, work.detail):
+            counts[f"{ABSENT}{work.format}"] += 1
     return dict(counts)
 
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from typing import Any
 
-from facebatch import epochs, ledger, plan
+from facebatch import epochs, ledger, plan, release
 from facebatch.config import words
 from facebatch.dataset import Dataset
 from facebatch.epochs import EXPIRY, Standing
 from facebatch.progress import clock
-from facebatch.reasons import Status
+from facebatch.reasons import Reason, Status
 from facebatch.summary import Row, accounted
 
 
@@ -42,10 +43,26 @@ def status(dataset: Dataset) -> Iterator[Row]:
         finished = bool(shards) and not todo
         yield "run", str(last.epoch), describe(last, finished)
         record = dataset.run(last.epoch)
-        if record and not finished and not _at_work(last):
-            storage = "".join(f" storage.{name}=..." for name in record["storage"])
-            yield "next", "", f"facebatch index {shlex.join(words(record['config']))}{storage}"
+        if record and not _at_work(last):
+            if not finished:
+                yield "next", "", _command(record)
+            if curable := release.curable(state):
+                formats = ", ".join(f"{format} {n}" for format, n in curable.items())
+                why = f"{formats} failed when the package for them was absent, which is installed now"
+                yield "retry", str(sum(curable.values())), f"{why}: {_command(record, Reason.UNSUPPORTED_FORMAT)}"
     yield "models", "", f"{facts['detector']}, {facts['embedder']}; contract {facts['contract_id']}"
+
+
+def _command(record: dict[str, Any], retry: Reason | None = None) -> str:
+    """What to type for another run like this one, or for one that retries a reason instead of those that it retried.
+
+    Of how storage is reached a run notes only what was set.
+    """
+    settings = record["config"]
+    if retry:
+        settings = settings | {"run": settings["run"] | {"retry": []}}
+    storage = "".join(f" storage.{name}=..." for name in record["storage"])
+    return f"facebatch index {shlex.join(words(settings))}{storage}{f' --retry {retry}' if retry else ''}"
 
 
 def describe(last: Standing, finished: bool) -> str:

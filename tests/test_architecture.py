@@ -26,6 +26,7 @@ LAYERS = [
     ["ledger", "suspects"],
     ["commit"],
     ["sink", "forecast"],
+    ["release"],
     ["verify", "progress", "demo", "summary", "status"],
     ["pipeline"],
     ["cli"],

@@ -49,6 +49,11 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["index", "--input", ".", "--output", "o", "--config", "none.yaml"], "none.yaml cannot be read"),
         (["index", "--input", __file__, "--output", "o", "detect.pack=none"], "there is no detector pack 'none'"),
         (["index", "--input", "/no/such/place", "--output", "o"], "names nothing"),
+        (
+            ["index", "--input", __file__, "--output", "o", "--retry", "CORRUPT,NOT_FOUND"],
+            "'NOT_FOUND' cannot be retried: every run tries it again by itself. What can is NOT_AN_IMAGE, EMPTY",
+        ),
+        (["plan", "--input", __file__, "--retry", "no"], "'no' cannot be retried: it is no reason. What can is"),
         (["verify", "/no/such/place"], "is no facebatch dataset"),
         (["status", "/no/such/place"], "is no facebatch dataset"),
     ],
@@ -64,6 +69,12 @@ def test_a_mistake_is_one_sentence_and_exit_code_two(
     assert message in captured.err
     assert captured.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == [], "nothing was written"
+
+
+def test_reasons_to_retry_are_named_with_commas_or_one_by_one() -> None:
+    words = ["index", "--input", "photos", "--retry", "CORRUPT,EMPTY", "--retry", "TRUNCATED", "run.retry=[EMPTY]"]
+    settings = cli._settings(cli._parser().parse_args(words))
+    assert settings.run.retry == ("CORRUPT", "EMPTY", "TRUNCATED"), "the option wins over the setting"
 
 
 def test_an_unknown_command_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:

@@ -98,5 +98,5 @@ def test_the_readme_has_the_table_of_the_protocol() -> None:
 def test_the_table_names_every_step_that_has_a_failpoint() -> None:
     rows = [line for line in (protocol.__doc__ or "").splitlines() if line.startswith("| ")][1:]
     steps = " ".join(row.split("|")[1] for row in rows)
-    assert steps.split() == ["take", "settle", "sweep", "plan", "data", "record", "sweep,", "end"]
+    assert steps.split() == ["take", "settle", "sweep", "release", "plan", "data", "record", "sweep,", "end"]
     assert {"takeover", "settled", "sweep", "planned", "images", "faces", "committed", "end"} <= set(POINTS)

@@ -8,6 +8,7 @@ import pytest
 
 from facebatch.dataset import Dataset
 from facebatch.errors import UsageError
+from facebatch.schema import FORMAT
 from facebatch.storage import Storage
 
 FACTS = {"contract": {"detector": {"score": 0.5}}, "contract_id": "c1", "detector": "d", "embedder": "e"}
@@ -37,10 +38,21 @@ def test_a_folder_with_other_content_is_refused(dataset: Dataset) -> None:
     assert [o.uri for o in dataset.storage.objects(dataset.root + "/")] == [dataset.path("holiday.jpg")]
 
 
-def test_a_newer_format_is_refused(dataset: Dataset) -> None:
-    dataset.storage.put(dataset.internal("dataset.json"), json.dumps({**FACTS, "format": 99}).encode())
-    with pytest.raises(UsageError, match="has format 99, this facebatch knows 1"):
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (FORMAT + 1, f"this facebatch knows {FORMAT}: upgrade facebatch"),
+        (FORMAT - 1, f"this facebatch writes {FORMAT}: go on with the facebatch that made it, whose version .*/runs/"),
+    ],
+)
+def test_another_format_is_refused_and_says_what_to_do(dataset: Dataset, number: int, advice: str) -> None:
+    dataset.storage.put(dataset.internal("dataset.json"), json.dumps({**FACTS, "format": number}).encode())
+    before = list(dataset.storage.objects(dataset.root + "/"))
+    with pytest.raises(UsageError, match=f"has format {number}, {advice}"):
         dataset.open(FACTS)
+    with pytest.raises(UsageError, match=f"has format {number}, {advice}"):
+        dataset.facts()
+    assert list(dataset.storage.objects(dataset.root + "/")) == before
 
 
 def test_no_dataset_is_said_in_words(dataset: Dataset) -> None:

@@ -97,5 +97,5 @@ def test_files_that_want_an_absent_package_are_announced_before_they_fail(monkey
     assert list(wanted.passing(stream)) == stream
     assert list(wanted.remarks()) == [
         "2 files look like HEIF. HEIF needs pillow-heif: pip install 'facebatch[heif]'. "
-        "Without it they fail, and stay failed"
+        "Without it they fail, and stay failed until --retry UNSUPPORTED_FORMAT"
     ]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+from facebatch.ledger import File, Record
 from facebatch.reasons import QualityReason, Reason, Status
-from facebatch.schema import FACES, IMAGES, stamped
+from facebatch.schema import FACES, FORMAT, IMAGES, PLAN, stamped
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -36,3 +39,14 @@ def test_vectors_have_a_fixed_size_and_an_embedding_is_never_missing() -> None:
 def test_facts_travel_in_the_metadata() -> None:
     metadata = stamped(IMAGES, {"contract_id": "c"}).metadata
     assert json.loads(metadata[b"facebatch"]) == {"format": 1, "contract_id": "c"}
+
+
+LAYOUTS = {1: "c24df2b158c7ffcb"}
+"""Of each format the digest of what a dataset consists of."""
+
+
+def test_no_layout_changes_without_a_new_format() -> None:
+    """What reads datasets of years goes by the number alone: raise FORMAT, and add the new digest under it here."""
+    tables = [[f"{f.name} {f.type} {f.nullable}" for f in schema] for schema in (IMAGES, FACES, PLAN)]
+    records = [[f"{f.name} {f.type}" for f in fields(of)] for of in (Record, File)]
+    assert LAYOUTS[FORMAT] == hashlib.sha256(json.dumps([tables, records]).encode()).hexdigest()[:16]

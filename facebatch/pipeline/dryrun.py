@@ -13,7 +13,7 @@ from functools import partial
 
 from rich.console import Console
 
-from facebatch import forecast, ledger, packs, plan
+from facebatch import forecast, ledger, packs, plan, release
 from facebatch.config import Config
 from facebatch.dataset import Dataset
 from facebatch.errors import FacebatchError
@@ -62,10 +62,12 @@ def dry_run(config: Config, console: Console, list_to: str | None = None) -> Ite
     storage, base = Storage(config.storage), Base.at(config.base_uri)
     inputs.check(storage, config)
     todo, seen, shards, before = Todo(), Seen(), 0, 0
+    again, retried = release.chosen(config.run.retry), dict[str, int]()
     dataset = Dataset.at(storage, config.output) if config.output else None
     if dataset and storage.stat(dataset.internal("dataset.json")):
         dataset.facts()
         state, planned = ledger.state(dataset), plan.shards(dataset)
+        retried = release.counts(state, again)
         seen = plan.planned(dataset, plan.count(dataset))
         shards, before = len(planned), sum(shard.rows for shard in planned)
         for shard in planned:
@@ -88,6 +90,13 @@ def dry_run(config: Config, console: Console, list_to: str | None = None) -> Ite
     yield "new", f"{listing.fresh:,}", f"{named}; {before:,} were planned before"
     if listing.changed:
         yield "changed", f"{listing.changed:,}", f"since they were planned, e.g. {listing.examples[0]}; they stay as is"
+    if retried:
+        reasons = ", ".join(f"{reason} {n:,}" for reason, n in retried.items())
+        yield (
+            "retried",
+            f"{sum(retried.values()):,}",
+            f"are computed again ({reasons}); not in the figures below",
+        )
     size = f"{todo.bytes / 1e6:,.1f} MB" if todo.bytes or not todo.shards else "sizes are known when they are read"
     yield "shards", f"{todo.shards:,}", f"of {shards:,} to do, {size}"
     if not todo.shards:

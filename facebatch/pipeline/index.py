@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -11,7 +12,7 @@ import ray
 import ray.exceptions
 from rich.console import Console
 
-from facebatch import epochs, ledger, packs, plan
+from facebatch import epochs, ledger, packs, plan, release
 from facebatch.config import Config
 from facebatch.contract import contract, contract_id
 from facebatch.dataset import Dataset
@@ -29,6 +30,7 @@ from facebatch.pipeline.pools import Work, lay_out
 from facebatch.plan import Listing, Shard
 from facebatch.plugins import Wanted
 from facebatch.progress import Progress, Target, listed
+from facebatch.reasons import Reason
 from facebatch.session import CPU, Session, providers
 from facebatch.sink import Writer
 from facebatch.sources import inputs
@@ -58,11 +60,12 @@ def index(config: Config, console: Console) -> Summary:
     started = time.monotonic()
     dataset = Dataset.at(Storage(config.storage), config.output)
     inputs.check(dataset.storage, config)
+    again = release.chosen(config.run.retry)
     detector, embedder = _models(config, console)
     facts = dataset.open(_facts(config, detector, embedder))
     with epochs.taken(dataset) as epoch:
         dataset.note_run(epoch.number, begun(config))
-        state = ledger.settle(dataset, epoch.number)
+        state = _released(dataset, epoch.guard, ledger.settle(dataset, epoch.number), again, console)
         shards = _planned(dataset, epoch.guard, config, console)
         todo = [shard for shard in shards if state.missing(shard)]
         _announce(console, shards, todo, state)
@@ -73,7 +76,7 @@ def index(config: Config, console: Console) -> Summary:
             writer.write_empty()
             state = ledger.state(dataset)
         ledger.sweep(dataset, epoch.guard, state)
-        new = sum(record.images.rows for record in state.records if record.epoch == epoch.number)
+        new = sum(r.images.rows for r in state.records if r.epoch == epoch.number and not r.replaces)
         planned = sum(state.count(shard) or 0 for shard in shards)
         summary = Summary(
             state.totals(),
@@ -116,6 +119,25 @@ def _facts(config: Config, detector: Model, embedder: Model) -> dict[str, Any]:
         "licences": licences,
         "relative": bool(config.base_uri),
     }
+
+
+def _released(dataset: Dataset, guard: Guard, state: State, again: frozenset[Reason], console: Console) -> State:
+    """The state without the rows that the user wants to be computed again."""
+    found = release.counts(state, again)
+    if found:
+        reasons = ", ".join(f"{reason} {n}" for reason, n in found.items())
+        commits = f"{len(release.stale(state, again))} of {len(state.records)} commits are written anew without them"
+        say(console, f"{sum(found.values())} images are computed again ({reasons}); {commits}")
+    elif again:
+        say(console, f"there is nothing to retry: no image has ended with {' or '.join(sorted(again))}")
+    elif curable := release.curable(state):
+        formats = ", ".join(f"{format} {n}" for format, n in curable.items())
+        say(
+            console,
+            f"{sum(curable.values())} images failed when the package for them was absent, which is installed now "
+            f"({formats}); they stay failed until --retry {Reason.UNSUPPORTED_FORMAT}",
+        )
+    return release.release(dataset, guard, state, again)
 
 
 def _planned(dataset: Dataset, guard: Guard, config: Config, console: Console) -> list[Shard]:
@@ -208,7 +230,9 @@ def _translated(error: ray.exceptions.RayError) -> FacebatchError:
 
 def _reconcile(dataset: Dataset, shards: list[Shard], state: State) -> None:
     """The sum law. Raises FacebatchError for what a further run can mend, Unreconciled for what it cannot."""
-    retry = {key: n for r in state.records if r.retryable for key, n in r.counts.items() if "/" in key}
+    retry: Counter[str] = Counter()
+    for record in state.records:
+        retry.update({key: n for key, n in record.counts.items() if record.retryable and "/" in key})
     if retry:
         reasons = ", ".join(f"{key.rpartition('/')[2]} {n}" for key, n in sorted(retry.items()))
         raise FacebatchError(

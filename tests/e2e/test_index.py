@@ -230,6 +230,16 @@ def test_what_failed_for_outside_reasons_is_tried_again(
     assert verify(Dataset.at(Storage(), str(tmp_path / "out"))).problems == []
 
 
+def test_rows_of_a_final_reason_are_computed_again_when_that_is_asked_for(photos: Path, tmp_path: Path) -> None:
+    first = run([photos / "b"], tmp_path / "out")
+    again = run([photos / "b"], tmp_path / "out", "run.retry=[TRUNCATED, NOT_AN_IMAGE]")
+    assert "2 images are computed again (NOT_AN_IMAGE 1, TRUNCATED 1)" in again.remarks
+    assert again.summary.new_images == 2
+    assert again.images() == first.images()
+    assert again.faces() == first.faces()
+    assert verify(Dataset.at(Storage(), str(tmp_path / "out"))).problems == []
+
+
 def test_a_worker_that_cannot_write_stops_the_run_in_our_words(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
