@@ -37,6 +37,7 @@ fsid = {fsid}
 mon_host = v2:127.0.0.1:{mon}
 mon_initial_members = a
 public_addr = 127.0.0.1
+cluster_addr = 127.0.0.1
 keyring = {folder}/keyring
 admin_socket =
 run_dir = {folder}
@@ -71,7 +72,7 @@ class Gateway:
     """The daemons of one server, in a folder of its own, until `stop`."""
 
     folder: Path
-    port: int = field(default_factory=lambda: _free_port())
+    port: int
     _daemons: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
@@ -116,14 +117,11 @@ class Gateway:
         self._ceph("radosgw-admin", "-n", "client.rgw", "user", "create", "--uid=t", "--display-name=t", *keys)
 
     def stop(self) -> None:
-        """End every daemon; the gateway first, for the others are what it stands on."""
+        """End every daemon at once: nothing of theirs is kept."""
         for daemon in reversed(self._daemons):
-            daemon.terminate()
-            try:
-                daemon.wait(10)
-            except subprocess.TimeoutExpired:
-                daemon.kill()
-                daemon.wait()
+            daemon.kill()
+        for daemon in self._daemons:
+            daemon.wait()
 
     @property
     def _conf(self) -> Path:
@@ -143,7 +141,7 @@ class Gateway:
 
     def _spawn(self, program: str, *words: str) -> None:
         """A daemon in the foreground, so that it is our child; it ends with us, also when we are killed."""
-        command = ["setpriv", "--pdeathsig", "TERM", program, "-f", "-c", str(self._conf), *words]
+        command = ["setpriv", "--pdeathsig", "KILL", program, "-f", "-c", str(self._conf), *words]
         with (self.folder / f"{program}.out").open("wb") as out:
             self._daemons.append(subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT))
 
@@ -168,9 +166,9 @@ class Gateway:
 
 @pytest.fixture(scope="session")
 def rgw_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The endpoint of a gateway that runs until the session ends. Where none can run, tests are skipped; in CI they fail."""
+    """A gateway until the session ends, by its endpoint. Where none can run, tests are skipped; in CI they fail."""
     os.environ.update(S3_CREDENTIALS)
-    gateway = Gateway(tmp_path_factory.mktemp("rgw"))
+    gateway = Gateway(tmp_path_factory.mktemp("rgw"), _free_port())
     try:
         try:
             gateway.start()
