@@ -57,7 +57,7 @@ osd_class_default_list = *
 mon_allow_pool_size_one = true
 mon_data_avail_crit = 1
 [client.rgw]
-rgw_frontends = beast endpoint=127.0.0.1:{port}
+rgw_frontends = beast endpoint=127.0.0.1:{port} tcp_nodelay=1
 """
 _PATIENCE = 120
 """Seconds for one step of the start. All of it takes 13 s on an idle machine with two cores."""
