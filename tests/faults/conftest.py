@@ -14,6 +14,7 @@ from tests.faults.steps import Make, World
 def make(place: tuple[Storage, str], monkeypatch: pytest.MonkeyPatch) -> Make:
     """Gives a new world in a folder of its own at each call."""
     monkeypatch.setattr("facebatch.epochs._lives", lambda *_: False)  # all runs are this process: the last one is dead
+    monkeypatch.setattr("facebatch.epochs.signal.signal", lambda *_: None)  # of the main thread only; runs have theirs
     monkeypatch.setattr("facebatch.plan._PLAN_ROWS", 3)  # two plan files for six sources
     storage, folder = place
     numbers = count()

@@ -14,9 +14,11 @@ import json
 import os
 import random
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
+from threading import Event
 from typing import BinaryIO, TypeVar
 
 import pyarrow as pa
@@ -30,6 +32,7 @@ from facebatch.reasons import Reason, Status
 from facebatch.sink import Writer
 from facebatch.sources import Kind, Source, inside
 from facebatch.storage import Object, Storage, scheme
+from facebatch.storage.local import Local
 from facebatch.verify import verify
 from facebatch.work import Work
 from tests.test_sink import FACTS, work
@@ -56,14 +59,15 @@ class Killed(BaseException):
 
 class Steps(Storage):
     """The storage as one run sees it. At step `at` (the first is 1), before it or right behind it, `event` happens;
-    without an event the run is killed there. To a killed run nothing answers any more."""
+    without an event the run is killed there: in the middle of the write, where a disk shows that. To a killed run
+    nothing answers any more."""
 
     def __init__(
         self, real: Storage, at: int = 0, event: Callable[[], None] | None = None, behind: bool = False
     ) -> None:
         super().__init__(real.options, real.credentials)
         self._backends = real._backends
-        self._at, self._event, self._behind = at, event or self._kill, behind
+        self._at, self._event, self._behind = at, event, behind
         self.taken: list[str] = []
         self.dead = False
 
@@ -84,30 +88,32 @@ class Steps(Storage):
 
     def put(self, uri: str, data: bytes) -> None:
         real = super().put
-        self._step(f"put {uri}", lambda: real(uri, data))
+        self._step("put", uri, data, lambda: real(uri, data))
 
     def create(self, uri: str, data: bytes) -> bool:
         real = super().create
-        return self._step(f"create {uri}", lambda: real(uri, data))
+        return self._step("create", uri, data, lambda: real(uri, data))
 
     def delete(self, uri: str) -> None:
         real = super().delete
-        self._step(f"delete {uri}", lambda: real(uri))
+        self._step("delete", uri, b"", lambda: real(uri))
 
     def _alive(self, call: T) -> T:
         if self.dead:
             raise Killed
         return call
 
-    def _step(self, name: str, act: Callable[[], T]) -> T:
+    def _step(self, name: str, uri: str, data: bytes, act: Callable[[], T]) -> T:
         self._alive(act)
-        self.taken.append(name)
+        self.taken.append(f"{name} {uri}")
         here = len(self.taken) == self._at
         if here and not self._behind:
-            self._event()
+            if self._event is None and data and scheme(uri) == "":
+                Local()._write_aside(uri, data[: len(data) // 2])
+            (self._event or self._kill)()
         done = act()
         if here and self._behind:
-            self._event()
+            (self._event or self._kill)()
         return done
 
     def _kill(self) -> None:
@@ -352,6 +358,35 @@ def overtaken(make: Make, reference: World, step: int, crash: Crash | None = Non
         assert crash or not last.computed, "there was nothing left to do"
         whole(world, reference)
     return late
+
+
+def overlapping(make: Make, reference: World, step: int, at: int) -> None:
+    """Two runs at once. The first stops before a step, a second takes over and works on to its own step `at`. Then the
+    first wakes up and goes on until it ends or gives up; then the second goes on; then comes a third."""
+    world = make()
+    stopped, go_on = Event(), Event()
+
+    def wait() -> None:
+        stopped.set()
+        assert go_on.wait(600)
+
+    def wake() -> None:
+        go_on.set()
+        zombie.result()
+
+    with told(f"a zombie before step {step}, woken before step {at} of its successor"), ThreadPoolExecutor(1) as thread:
+        zombie = thread.submit(lambda: world.run(at=step, event=wait))
+        assert stopped.wait(600)
+        try:
+            second = world.run(at=at, event=wake)
+        finally:
+            go_on.set()
+        for run in (zombie.result(), second):
+            assert run.stopped is None or run.stopped.startswith("Superseded"), run.stopped
+        assert not (zombie.result().stopped and second.stopped), "each run gave way to the other"
+        sound(world)
+        world.run()
+        whole(world, reference)
 
 
 def _accepted(world: World) -> set[str]:

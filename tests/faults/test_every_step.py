@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults import steps
-from tests.faults.steps import Crash, Make, crashed, overtaken, sampled, undisturbed, whole
+from tests.faults.steps import Crash, Make, crashed, overlapping, overtaken, sampled, undisturbed, whole
 
 pytestmark = pytest.mark.faults
 
@@ -111,6 +111,13 @@ def test_a_run_that_was_overtaken_by_one_that_was_killed_changes_nothing_that_co
     every = range(1, len(run.steps) + 1)
     for step, crash in sampled(reference, [(step, Crash(crash)) for step in every for crash in every], 8, on_disk=60):
         overtaken(make, reference, step, crash)
+
+
+def test_two_runs_at_once_make_one_dataset(make: Make) -> None:
+    reference, run = undisturbed(make)
+    every = range(1, len(run.steps) + 1)
+    for step, at in sampled(reference, [(step, at) for step in every for at in every], 8, on_disk=60):
+        overlapping(make, reference, step, at)
 
 
 def _kind(step: str, root: str) -> str:
