@@ -1,9 +1,8 @@
 """A run of facebatch with its steps laid open: no Ray, no models, no processes, and a storage that ends it anywhere.
 
-A step is one call that changes the storage. `World.run` does what `facebatch.pipeline.index` does, in its order, with
-rows that are made up. The scenarios at the end let runs be killed, go on, and overtake each other, and then demand
-everything that the README promises. They are told of nothing but the storage: what counts as committed is read here
-from the records themselves (`World.committed`), so that a broken ledger cannot vouch for itself.
+A step is one call that changes the storage. `index` does what `facebatch.pipeline.index` does, in its order, with rows
+that are made up. What is committed is read here from the records themselves (`History.committed`), so that a broken
+ledger cannot vouch for itself.
 """
 
 from __future__ import annotations
@@ -11,37 +10,32 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-import random
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
-from threading import Event
+from itertools import count, islice
 from typing import BinaryIO, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from facebatch import config, epochs, ledger, plan
 from facebatch.dataset import Dataset
 from facebatch.errors import FacebatchError
 from facebatch.plan import Listing, Shard
-from facebatch.reasons import Reason, Status
+from facebatch.reasons import Reason
 from facebatch.sink import Writer
 from facebatch.sources import Kind, Source, inside
-from facebatch.storage import Object, Storage, scheme
+from facebatch.storage import Object, Storage, join, scheme
 from facebatch.storage.local import Local
-from facebatch.verify import verify
 from facebatch.work import Work
 from tests.test_sink import FACTS, work
 
 T = TypeVar("T")
 Row = tuple[str, int]
 """Shard and index."""
-Make = Callable[[], "World"]
-"""Gives a new world, in which nothing has happened yet."""
+Anew = Callable[[], "History"]
+"""Gives a new dataset, in a folder of its own, to which nothing has happened yet."""
 MEMBERS = 4
 SOURCES = [
     *(Source(Kind.FILES, Object(f"/photos/{n}.jpg", 10, None, 1), bytes=10) for n in range(4)),
@@ -133,7 +127,7 @@ class Run:
 
 
 @dataclass
-class World:
+class History:
     """A dataset, and the runs of it one after the other."""
 
     storage: Storage
@@ -201,6 +195,17 @@ class World:
                 yield name, self.storage.read(found.uri)[0]
 
 
+@pytest.fixture
+def anew(place: tuple[Storage, str], monkeypatch: pytest.MonkeyPatch) -> Anew:
+    """Gives a new dataset at each call, on every storage."""
+    monkeypatch.setattr("facebatch.epochs._lives", lambda *_: False)  # all runs are this process: the last one is dead
+    monkeypatch.setattr("facebatch.epochs.signal.signal", lambda *_: None)  # of the main thread only; runs have theirs
+    monkeypatch.setattr("facebatch.plan._PLAN_ROWS", 3)  # two plan files for six sources
+    storage, folder = place
+    numbers = count()
+    return lambda: History(storage, join(folder, f"dataset-{next(numbers)}"))
+
+
 def index(dataset: Dataset, sources: Sequence[Source], computed: list[Row], sick: bool) -> None:
     """What `facebatch.pipeline.index` does, in its order. Notes each row that it computes."""
     facts = dataset.open({**FACTS, "contract": {}})
@@ -254,161 +259,3 @@ def _work(shard: str, index: int, uri: str, member: str, sick: bool) -> Work:
     made = work(index, int(hashlib.sha256(f"{uri}{member}".encode()).hexdigest(), 16) % 3, shard, reason or broken)
     made.uri, made.member = uri, member
     return made
-
-
-def sound(world: World) -> set[str]:
-    """What holds at any moment: what counts is there and undamaged, no row of it twice. Returns the files that do not
-    count, which a plain glob finds all the same."""
-    records = ledger.state(world.dataset).records
-    rows = [
-        (shard, i)
-        for r in records
-        for shard, ranges in r.ranges.items()
-        for low, high in ranges
-        for i in range(low, high)
-    ]
-    assert len(rows) == len(set(rows)), "a row counts twice"
-    assert world.committed() <= set(rows), "a committed row does not count"
-    listed = world.listed()
-    for file in [file for record in records for file in (record.images, record.faces)]:
-        assert file.path in listed, f"{file.path} counts and is not there"
-        data = world.storage.read(world.dataset.path(file.path))[0]
-        assert hashlib.sha256(data).hexdigest() == file.sha256, f"{file.path} counts and is damaged"
-    return listed - {file.path for record in records for file in (record.images, record.faces)}
-
-
-def whole(world: World, reference: World) -> None:
-    """What holds when a run has come to its end: the dataset is the one that a single, undisturbed run makes."""
-    assert sound(world) == set(), "a plain glob finds files that do not count"
-    for name, key in (("images", "image_id"), ("faces", "face_id")):
-        ours, theirs = world.table(name), reference.table(name)
-        ids = ours[key].to_pylist()
-        assert len(ids) == len(set(ids)), f"a plain glob of {name} gives rows twice"
-        assert ids == theirs[key].to_pylist(), f"{name} are not those of an undisturbed run"
-        assert ours.equals(theirs), f"{name} have other contents than those of an undisturbed run"
-    assert verify(world.dataset).problems == []
-
-
-def undisturbed(make: Make, sick: bool = False) -> tuple[World, Run]:
-    """A world in which one run came to its end, and that run."""
-    world = make()
-    return world, world.run(sick=sick)
-
-
-@dataclass(frozen=True)
-class Crash:
-    """A kill before a step, or right behind it."""
-
-    step: int
-    behind: bool = False
-
-
-def crashed(make: Make, reference: World, *crashes: Crash, retry: bool = False) -> bool:
-    """Runs that are killed one after the other; then the same command until it comes to its end.
-
-    retry: before all this a run came to its end for which some images could not be read. Returns whether the last crash
-    came to pass: a run may have fewer steps.
-    """
-    world = make()
-    with told(f"{crashes}"):
-        if retry:
-            world.run(sick=True)
-            held = verify(world.dataset)
-            assert (held.problems, held.retryable, held.statuses[Status.FAILED]) == ([], len(SICK), len(SICK) + 1)
-        for crash in crashes:
-            run = world.run(at=crash.step, behind=crash.behind)
-            sound(world)
-        world.run()
-        whole(world, reference)
-    return run.killed
-
-
-def overtaken(make: Make, reference: World, step: int, crash: Crash | None = None, retry: bool = False) -> set[str]:
-    """A run stops before a step, after its last look at who owns the dataset. A second run takes over and comes to its
-    end, or is killed itself. Then the first wakes up and goes on until it ends or gives up; then comes a third run.
-
-    Behind the zombie, what counts is what its successor made, whole and unchanged; at most files of the zombie lie
-    beside it, and `facebatch verify` names them. Behind the next run, nothing is left of them. Returns those files.
-    """
-    world = make()
-    if retry:
-        world.run(sick=True)
-    before: list[set[str]] = []
-
-    def successor() -> None:
-        run = world.run(at=crash.step if crash else 0, behind=bool(crash and crash.behind))
-        if not run.killed:
-            whole(world, reference)
-        before.append(_accepted(world))
-
-    with told(f"a zombie before step {step}, its successor with {crash}"):
-        zombie = world.run(at=step, event=successor)
-        assert before, f"there is no step {step}"
-        assert zombie.stopped is None or zombie.stopped.startswith("Superseded"), zombie.stopped
-        late = sound(world)
-        if crash is None:
-            assert _accepted(world) == before[0], "a zombie changed what counts"
-            number = f"{epochs.last_epoch(world.dataset) - 1:05d}-"
-            assert all(path.partition("/")[2].startswith(number) for path in late), f"not all of the zombie: {late}"
-            said = [
-                f"{world.dataset.path(p)} belongs to no record (a run at work, or one that was killed)" for p in late
-            ]
-            assert sorted(verify(world.dataset).problems) == sorted(said)
-        last = world.run()
-        assert crash or not last.computed, "there was nothing left to do"
-        whole(world, reference)
-    return late
-
-
-def overlapping(make: Make, reference: World, step: int, at: int) -> None:
-    """Two runs at once. The first stops before a step, a second takes over and works on to its own step `at`. Then the
-    first wakes up and goes on until it ends or gives up; then the second goes on; then comes a third."""
-    world = make()
-    stopped, go_on = Event(), Event()
-
-    def wait() -> None:
-        stopped.set()
-        assert go_on.wait(600)
-
-    def wake() -> None:
-        go_on.set()
-        zombie.result()
-
-    with told(f"a zombie before step {step}, woken before step {at} of its successor"), ThreadPoolExecutor(1) as thread:
-        zombie = thread.submit(lambda: world.run(at=step, event=wait))
-        assert stopped.wait(600)
-        try:
-            second = world.run(at=at, event=wake)
-        finally:
-            go_on.set()
-        for run in (zombie.result(), second):
-            assert run.stopped is None or run.stopped.startswith("Superseded"), run.stopped
-        assert not (zombie.result().stopped and second.stopped), "each run gave way to the other"
-        sound(world)
-        world.run()
-        whole(world, reference)
-
-
-def _accepted(world: World) -> set[str]:
-    return {record.name for record in ledger.state(world.dataset).records}
-
-
-@contextmanager
-def told(scenario: str) -> Iterator[None]:
-    """Failures say in which scenario they came."""
-    try:
-        yield
-    except Exception as error:
-        error.add_note(f"scenario: {scenario}")
-        raise
-
-
-def sampled(world: World, items: Sequence[T], most: int, on_disk: int | None = None) -> Sequence[T]:
-    """So many of the items, by a seed that is printed and may be given as FAULTS_SEED. All of them on a disk, which is
-    fast, unless `on_disk` says how many."""
-    number = min(len(items), (on_disk or len(items)) if scheme(world.root) == "" else most)
-    if number == len(items):
-        return items
-    seed = int(os.environ.get("FAULTS_SEED") or random.randrange(10**6))
-    print(f"{number} of {len(items)} scenarios, FAULTS_SEED={seed}")
-    return random.Random(seed).sample(items, number)

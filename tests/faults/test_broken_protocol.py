@@ -13,24 +13,25 @@ from facebatch.ledger import Record, State
 from facebatch.sink import Writer
 from facebatch.storage import Storage
 from facebatch.work import Work
-from tests.faults.steps import Crash, Make, World, crashed, overtaken, undisturbed
+from tests.faults.scenarios import Crash, crashed, overtaken, undisturbed
+from tests.faults.steps import Anew, History
 
 pytestmark = pytest.mark.faults
 
-Good = tuple[World, dict[str, int]]
+Good = tuple[History, dict[str, int]]
 
 
 @pytest.fixture
-def good(make: Make) -> Good:
+def good(anew: Anew) -> Good:
     """What a run makes by the rules, and at which step of it each kind of object is first written."""
-    world, run = undisturbed(make)
+    history, run = undisturbed(anew)
     first: dict[str, int] = {}
     for number, step in enumerate(run.steps, 1):
         first.setdefault(step.removeprefix("put ").rpartition("/")[0].rpartition("/")[2], number)
-    return world, first
+    return history, first
 
 
-def test_a_record_before_its_data_is_found_out(make: Make, good: Good, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_before_its_data_is_found_out(anew: Anew, good: Good, monkeypatch: pytest.MonkeyPatch) -> None:
     """It names what is not there, or not there yet."""
     write = Writer.write
 
@@ -51,45 +52,45 @@ def test_a_record_before_its_data_is_found_out(make: Make, good: Good, monkeypat
             return write(writer, works)
 
     reference, first = good
-    assert crashed(make, reference, Crash(first["images"], behind=True))
+    assert crashed(anew, reference, Crash(first["images"], behind=True))
     monkeypatch.setattr(Writer, "write", record_first)
     with pytest.raises(AssertionError, match="counts and is not there"):
-        crashed(make, reference, Crash(first["images"], behind=True))
+        crashed(anew, reference, Crash(first["images"], behind=True))
 
 
-def test_late_records_that_are_not_void_are_found_out(make: Make, good: Good, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_late_records_that_are_not_void_are_found_out(anew: Anew, good: Good, monkeypatch: pytest.MonkeyPatch) -> None:
     """A zombie's record counts for files that its successor has swept."""
     reference, first = good
-    overtaken(make, reference, first["records"])
+    overtaken(anew, reference, first["records"])
     _count_every_record(monkeypatch)
     with pytest.raises(AssertionError, match="counts and is not there"):
-        overtaken(make, reference, first["records"])
+        overtaken(anew, reference, first["records"])
 
 
 def test_a_run_that_never_looks_whether_it_was_overtaken_is_found_out(
-    make: Make, good: Good, monkeypatch: pytest.MonkeyPatch
+    anew: Anew, good: Good, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where late records are not void, it writes all that its successor wrote, and that counts in its place."""
     reference, first = good
-    overtaken(make, reference, first["images"])
+    overtaken(anew, reference, first["images"])
     monkeypatch.setattr(EpochGuard, "check", lambda _: None)
     _count_every_record(monkeypatch)
     with pytest.raises(AssertionError, match="a zombie changed what counts"):
-        overtaken(make, reference, first["images"])
+        overtaken(anew, reference, first["images"])
 
 
 def test_without_looking_the_zombies_records_are_void_all_the_same(
-    make: Make, good: Good, monkeypatch: pytest.MonkeyPatch
+    anew: Anew, good: Good, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Looking saves work and litter. That nothing counts twice does not rest on it, for there is no lock in it."""
     monkeypatch.setattr(EpochGuard, "check", lambda _: None)
     reference, first = good
     for step in (first["images"], first["records"], first["ends"]):
-        overtaken(make, reference, step)
+        overtaken(anew, reference, step)
 
 
 def test_a_sweep_before_it_is_written_down_what_counts_is_found_out(
-    make: Make, good: Good, monkeypatch: pytest.MonkeyPatch
+    anew: Anew, good: Good, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A successor sweeps the files of a commit in the making, and dies; then the record comes and names them."""
     settle = ledger.settle
@@ -101,14 +102,14 @@ def test_a_sweep_before_it_is_written_down_what_counts_is_found_out(
     reference, first = good
     taken, noted, swept = 1, 1, 2
     kill = Crash(taken + noted + swept, behind=True)
-    overtaken(make, reference, first["records"], kill)
+    overtaken(anew, reference, first["records"], kill)
     monkeypatch.setattr(ledger, "settle", sweeping_first)
     with pytest.raises(AssertionError, match="counts and is not there"):
-        overtaken(make, reference, first["records"], kill)
+        overtaken(anew, reference, first["records"], kill)
 
 
 def test_a_run_that_never_writes_down_what_counts_is_found_out(
-    make: Make, good: Good, monkeypatch: pytest.MonkeyPatch
+    anew: Anew, good: Good, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it and its successors commit is swept."""
     reference, first = good
@@ -120,7 +121,7 @@ def test_a_run_that_never_writes_down_what_counts_is_found_out(
 
     monkeypatch.setattr(Storage, "put", forgetful)
     with pytest.raises(AssertionError, match="a committed row does not count|computed again"):
-        crashed(make, reference, Crash(first["ends"]))
+        crashed(anew, reference, Crash(first["ends"]))
 
 
 def _count_every_record(monkeypatch: pytest.MonkeyPatch) -> None:
