@@ -16,7 +16,7 @@ from PIL import Image
 from facebatch import packs
 from facebatch.packs import Model
 
-pytest_plugins = ["tests.s3"]
+pytest_plugins = ["tests.s3", "tests.faults.rgw", "tests.faults.steps"]
 
 SHARED = Path(__file__).parents[2] / "shared"
 ASTRONAUT = resources.files("skimage").joinpath("data/astronaut.png")

@@ -45,10 +45,19 @@ def s3(s3_server: str, request: pytest.FixtureRequest) -> S3:
     return S3(s3_server, bucket)
 
 
-@pytest.fixture(params=["local", "s3"])
+PLACES = ["local", "s3", pytest.param("rgw", marks=pytest.mark.faults)]
+"""The storages of which every promise is asked: a disk, moto, and Ceph's gateway (`tests.faults.rgw`)."""
+
+
+def opened(request: pytest.FixtureRequest, kind: str) -> tuple[Storage, str]:
+    """A storage of one of PLACES and an empty folder in it."""
+    if kind == "local":
+        return Storage(), str(request.getfixturevalue("tmp_path"))
+    s3: S3 = request.getfixturevalue(kind)
+    return Storage(s3.options), f"s3://{s3.bucket}/folder"
+
+
+@pytest.fixture(params=PLACES)
 def place(request: pytest.FixtureRequest) -> tuple[Storage, str]:
     """A storage and an empty folder in it."""
-    if request.param == "local":
-        return Storage(), str(request.getfixturevalue("tmp_path"))
-    s3: S3 = request.getfixturevalue("s3")
-    return Storage(s3.options), f"s3://{s3.bucket}/folder"
+    return opened(request, request.param)

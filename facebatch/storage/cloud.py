@@ -158,7 +158,8 @@ class Cloud:
         return uri.removeprefix(self._root).lstrip("/")
 
     def _object(self, meta: Any) -> Object:
-        mtime_ns = int(meta["last_modified"].timestamp() * 1e9)
+        # Whole seconds: Ceph and Google list milliseconds, and answer requests for the same object without them.
+        mtime_ns = int(meta["last_modified"].timestamp()) * 10**9
         # Azure quotes the etag in answers and not in listings.
         etag = (meta.get("e_tag") or "").strip('"') or None
         return Object(f"{self._root}/{meta['path']}", meta["size"], etag, mtime_ns)

@@ -11,7 +11,6 @@ from facebatch.errors import UsageError
 from facebatch.sources import Kind
 from facebatch.sources.inputs import check, expand
 from facebatch.storage import Storage, join
-from tests.s3 import S3
 
 
 def _fill(storage: Storage, root: str) -> None:
@@ -24,15 +23,10 @@ def _names(storage: Storage, root: str, *inputs: str, output: str = "/nowhere") 
     return sorted(source.object.uri.removeprefix(root + "/") for source in found)
 
 
-@pytest.fixture(params=["local", "s3"])
-def root(request: pytest.FixtureRequest) -> tuple[Storage, str]:
-    if request.param == "local":
-        storage, root = Storage(), str(request.getfixturevalue("tmp_path"))
-    else:
-        s3: S3 = request.getfixturevalue("s3")
-        storage, root = Storage(s3.options), f"s3://{s3.bucket}/archive"
-    _fill(storage, root)
-    return storage, root
+@pytest.fixture
+def root(place: tuple[Storage, str]) -> tuple[Storage, str]:
+    _fill(*place)
+    return place
 
 
 def test_a_prefix_is_everything_below_it(root: tuple[Storage, str]) -> None:

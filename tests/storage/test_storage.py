@@ -250,6 +250,17 @@ def test_an_etag_is_the_same_in_listings_and_answers(s3: S3) -> None:
     assert cloud._object({**facts, "e_tag": '"x"'}) == cloud._object({**facts, "e_tag": "x"})
 
 
+def test_a_time_is_the_same_in_listings_and_answers(s3: S3) -> None:
+    """Ceph and Google list milliseconds, and answer in seconds."""
+    from facebatch.storage.cloud import Cloud
+
+    cloud = Cloud(f"s3://{s3.bucket}", s3.options, Credentials())
+    when = datetime.datetime(2020, 1, 1, 12, 0, 7, tzinfo=datetime.UTC)
+    listed = cloud._object({"path": "a", "size": 1, "last_modified": when + datetime.timedelta(milliseconds=634)})
+    assert listed == cloud._object({"path": "a", "size": 1, "last_modified": when})
+    assert listed.mtime_ns == 1_577_880_007_000_000_000
+
+
 def test_links_to_themselves_and_to_nothing_are_entries_of_unknown_version(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to(tmp_path / "a")
     (tmp_path / "b").symlink_to(tmp_path / "unmounted" / "b.jpg")

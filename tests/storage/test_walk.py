@@ -14,13 +14,13 @@ import pytest
 
 from facebatch.storage import Object, Storage, StorageError, join
 from facebatch.storage.walk import walk
-from tests.s3 import S3
+from tests.s3 import PLACES, S3, opened
 
 Place = tuple[Storage, str]
 KEYS = ("a.jpg", "photos/b.jpg", "photos/2020/c.jpg", "photos/2020/05/d.jpg", "photos-old/e.jpg", "photos/2021/f.jpg")
 
 
-@pytest.fixture(params=["local", "s3", "memory"])
+@pytest.fixture(params=[*PLACES, "memory"])
 def tree(request: pytest.FixtureRequest) -> Place:
     """Objects at many depths."""
     if request.param == "memory":
@@ -29,12 +29,7 @@ def tree(request: pytest.FixtureRequest) -> Place:
         for key in KEYS:
             files.pipe(f"{folder}/{key}", key.encode())
         return Storage(), f"memory:/{folder}"
-    storage, folder = request.getfixturevalue("tmp_path"), ""
-    if request.param == "local":
-        storage, folder = Storage(), str(request.getfixturevalue("tmp_path"))
-    else:
-        s3: S3 = request.getfixturevalue("s3")
-        storage, folder = Storage(s3.options), f"s3://{s3.bucket}/tree"
+    storage, folder = opened(request, request.param)
     for key in KEYS:
         storage.put(join(folder, key), key.encode())
     return storage, folder
