@@ -19,6 +19,9 @@ from facebatch.failpoints import POINTS
 from facebatch.storage import Storage
 from tests.faults.archives import mixed, photos
 from tests.faults.chaos import Job, assert_same_index, hold_and_kill, uninterrupted
+from tests.s3 import opened
+
+pytestmark = [pytest.mark.faults, pytest.mark.needs_models]
 
 SEED = int(os.environ.get("FACEBATCH_CHAOS_SEED") or random.SystemRandom().randrange(1 << 30))
 IN_A_WORKER = ["data", "torn images", "images", "faces", "record", "committed"]
@@ -54,23 +57,20 @@ def armed(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def job(place: tuple[Storage, str], archive: list[Path]) -> Iterator[Job]:
-    storage, root = place
+def job(request: pytest.FixtureRequest, archive: list[Path]) -> Iterator[Job]:
+    """Into a new dataset, on a disk unless a test asks for another storage."""
+    storage, root = opened(request, getattr(request, "param", "local"))
     job = Job(archive, Dataset.at(storage, f"{root}/index"))
     yield job
     _KILLS.append(job.kills)
 
 
-def test_the_driver_is_killed_at_every_failpoint_while_the_archive_grows(
-    place: tuple[Storage, str], tmp_path: Path, armed: Path
-) -> None:
+def test_the_driver_is_killed_at_every_failpoint_while_the_archive_grows(tmp_path: Path, armed: Path) -> None:
     """Before each run there are new photos, so that each has something to plan, to commit and to sweep."""
-    storage, root = place
     growing = tmp_path / "growing"
     order = ["data", "torn images", "images", "record", "committed", "faces", "sweep"]  # which needs something to sweep
-    points = [p for p in order if storage.options.endpoint is None or p != "torn images"]
-    points += [p for p in POINTS if p not in order]
-    job = Job([growing], Dataset.at(storage, f"{root}/index"), failpoints=armed)
+    points = order + [p for p in POINTS if p not in order]
+    job = Job([growing], Dataset.at(Storage(), str(tmp_path / "index")), failpoints=armed)
     photos(growing / "first", 20)
     for number, point in enumerate(points):
         photos(growing / point.replace(" ", "-"), 10, first=20 + 10 * number)
@@ -88,8 +88,7 @@ def test_a_worker_is_killed_at_every_failpoint_of_a_commit(
 ) -> None:
     """Ray repeats the task within the run."""
     job.failpoints, job.words = armed, [f"run.layout={layout}"]
-    points = [p for p in IN_A_WORKER if job.dataset.storage.options.endpoint is None or p != "torn images"]
-    points += ["detect", "embed", "decode 0007.jpg", "decode 0060.jpg"]
+    points = [*IN_A_WORKER, "detect", "embed", "decode 0007.jpg", "decode 0060.jpg"]
     for point in points:
         (armed / point).write_text("kill")
     job.finish()
@@ -98,12 +97,12 @@ def test_a_worker_is_killed_at_every_failpoint_of_a_commit(
     assert_same_index(job, expected[0])
 
 
-@pytest.mark.parametrize("campaign", range(4))
+@pytest.mark.parametrize("job", ["local", "s3", "rgw"], indirect=True)
 def test_the_driver_is_killed_at_random_moments(
-    job: Job, expected: tuple[dict[str, pa.Table], float], dice: random.Random, campaign: int
+    job: Job, expected: tuple[dict[str, pa.Table], float], dice: random.Random
 ) -> None:
     tables, seconds = expected
-    for _ in range(4):
+    for _ in range(6):
         running = job.start()
         wait = dice.uniform(0.1, 1.1) * seconds
         deadline = time.monotonic() + wait
