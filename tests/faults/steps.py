@@ -37,11 +37,11 @@ Row = tuple[str, int]
 Anew = Callable[[], "History"]
 """Gives a new dataset, in a folder of its own, to which nothing has happened yet."""
 MEMBERS = 4
-SOURCES = [
+SOURCES = (
     *(Source(Kind.FILES, Object(f"/photos/{n}.jpg", 10, None, 1), bytes=10) for n in range(4)),
     Source(Kind.TAR, Object("/shards/0.tar", 999, "t1", 5), rows=None, bytes=999),
     Source(Kind.FILES, Object("/photos/4.jpg", 10, None, 1), bytes=10),
-]
+)
 """Two shards of loose files and one tar, whose length nobody knows before it has been read to its end."""
 SICK = {("/photos/1.jpg", ""), ("/photos/4.jpg", ""), ("/shards/0.tar", "2.jpg")}
 """Images that cannot be read in a run that is told so: each shard has one."""
@@ -132,7 +132,7 @@ class History:
 
     storage: Storage
     root: str
-    sources: Sequence[Source] = tuple(SOURCES)
+    sources: Sequence[Source] = SOURCES
 
     @property
     def dataset(self) -> Dataset:
@@ -256,6 +256,7 @@ def _work(shard: str, index: int, uri: str, member: str, sick: bool) -> Work:
     """The same faces whenever it is asked for the same image; one of the images is broken for good."""
     reason = Reason.ACCESS_DENIED if sick and (uri, member) in SICK else None
     broken = Reason.CORRUPT if (uri, member) == ("/photos/0.jpg", "") else None
-    made = work(index, int(hashlib.sha256(f"{uri}{member}".encode()).hexdigest(), 16) % 3, shard, reason or broken)
-    made.uri, made.member = uri, member
+    number = int(hashlib.sha256(f"{uri}{member}".encode()).hexdigest()[:8], 16)
+    made = work(number, number % 3, shard, reason or broken)
+    made.index, made.uri, made.member = index, uri, member
     return made

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from facebatch.sources import Kind, Source
+from facebatch.storage import Object
 from tests.faults import steps
 from tests.faults.scenarios import Crash, crashed, overlapping, overtaken, sampled, undisturbed, whole
 from tests.faults.steps import Anew
@@ -105,6 +107,16 @@ def test_a_run_that_was_overtaken_changes_nothing_that_counts(anew: Anew, retry:
     for step in sampled(reference, range(1, len(run.steps) + 1), 8):
         late |= overtaken(anew, reference, step, retry=retry)
     print(f"{len(late)} late files of zombies, until the next run: {sorted(late)}")
+
+
+def test_a_run_that_was_overtaken_by_one_that_finds_more_photos_changes_nothing_that_counts(anew: Anew) -> None:
+    grown = (Source(Kind.FILES, Object("/photos/-1.jpg", 10, None, 1), bytes=10), *steps.SOURCES)
+    reference = anew()
+    reference.sources = grown
+    reference.run()
+    _, run = undisturbed(anew)
+    for step in sampled(reference, range(1, len(run.steps) + 1), 6):
+        overtaken(anew, reference, step, grown=grown)
 
 
 def test_a_run_that_was_overtaken_by_one_that_was_killed_changes_nothing_that_counts(anew: Anew) -> None:
