@@ -24,6 +24,7 @@ LAYERS = [
     ["seen", "dataset", "stages", "listing"],
     ["plan", "epochs"],
     ["ledger"],
+    ["reader"],
     ["sink", "forecast"],
     ["verify", "progress", "demo", "summary", "status"],
     ["pipeline"],

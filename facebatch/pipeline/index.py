@@ -21,12 +21,13 @@ from facebatch.ledger import State
 from facebatch.packs import Model
 from facebatch.pipeline import job as jobs
 from facebatch.pipeline.cluster import LOGS, connected
-from facebatch.pipeline.datasource import Reader, ShardSource
+from facebatch.pipeline.datasource import ShardSource
 from facebatch.pipeline.meter import Meter
 from facebatch.pipeline.pools import Work, lay_out
 from facebatch.plan import Listing, Shard
 from facebatch.plugins import Wanted
 from facebatch.progress import Progress, Target, listed
+from facebatch.reader import Reader
 from facebatch.session import CPU, Session, providers
 from facebatch.sink import Writer
 from facebatch.sources import inputs
@@ -170,10 +171,9 @@ def _compute(
         layout = lay_out(machine, config.run, Work(images, size), providers())
         for reason in layout.why:
             say(console, reason)
-        reader = Reader(
-            writer.dataset, epoch.guard, Base.at(config.base_uri), config.decode.max_bytes, layout.block_bytes
-        )
-        source = ShardSource(reader, [(shard, state.done.get(shard.shard_id, [])) for shard in todo])
+        reader = Reader(writer.dataset, Base.at(config.base_uri), config.decode.max_bytes)
+        left = [(shard, state.done.get(shard.shard_id, [])) for shard in todo]
+        source = ShardSource(reader, epoch.guard, layout.block_bytes, left)
         meter = Meter.remote()  # type: ignore[attr-defined]
         job = jobs.Job(config, detector.pack, ray.put(detector), ray.put(embedder), meter)
         started = time.monotonic()
