@@ -25,7 +25,7 @@ LAYERS = [
     ["plan", "epochs"],
     ["ledger"],
     ["reader"],
-    ["sink", "forecast"],
+    ["sink", "forecast", "consistency"],
     ["verify", "progress", "demo", "summary", "status"],
     ["pipeline"],
     ["cli"],
