@@ -41,11 +41,13 @@ BYTES_A_PHOTO = 300_000
 
 @dataclass(frozen=True)
 class Cost:
-    """What the job took: seconds, bytes of memory at most, and the GPUs that the workers of each stage saw."""
+    """What the job took: seconds, bytes of memory at most, the GPUs that the workers of each stage saw, and on what
+    the networks ran."""
 
     seconds: float = 0.0
     peak_bytes: int = 0
     seats: dict[str, list[str]] = field(default_factory=dict)
+    provider: str | None = None
 
 
 def index(config: Config, console: Console) -> Summary:
@@ -83,6 +85,7 @@ def index(config: Config, console: Console) -> Summary:
             cost.peak_bytes,
             dataset.root,
             cost.seats,
+            cost.provider,
         )
         dataset.note_run(epoch.number, report(config, summary))
     _reconcile(dataset, shards, state)
@@ -171,6 +174,8 @@ def _compute(
         layout = lay_out(machine, config.run, Work(images, size), providers())
         for reason in layout.why:
             say(console, reason)
+        provider = layout.pools[0].place.provider
+        writer.dataset.note_run(epoch.number, begun(config, provider))
         reader = Reader(writer.dataset, Base.at(config.base_uri), config.decode.max_bytes)
         left = [(shard, state.done.get(shard.shard_id, [])) for shard in todo]
         source = ShardSource(reader, epoch.guard, layout.block_bytes, left)
@@ -186,7 +191,7 @@ def _compute(
             if epoch.lost:
                 raise FacebatchError(f"{epoch.lost}; run the same command again") from None
             raise
-        return Cost(time.monotonic() - started, progress.peak_bytes, ray.get(meter.seats.remote()))
+        return Cost(time.monotonic() - started, progress.peak_bytes, ray.get(meter.seats.remote()), provider)
 
 
 def _translated(error: ray.exceptions.RayError) -> FacebatchError:
