@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from facebatch import consistency, ledger, plan
 from facebatch.consistency import Commit
 from facebatch.dataset import Dataset
+from facebatch.errors import FacebatchError
 from facebatch.ledger import File, State, merged
 from facebatch.plan import Shard
 from facebatch.schema import FACES, IMAGES
@@ -34,8 +35,6 @@ from facebatch.storage import NotFound, StorageError
 
 _SHOWN = 20
 """Problems of a kind that are listed; the rest are counted."""
-_UNREADABLE = (StorageError, pa.ArrowException, OSError, KeyError, ValueError)
-"""What reading a damaged file raises: pyarrow at torn pages raises errors of many kinds."""
 _STAMPED = ("format", "contract_id", "detector", "embedder")
 """The dataset's facts that every file must carry in its metadata."""
 
@@ -87,33 +86,43 @@ def verify(dataset: Dataset) -> Report:
 def _table(dataset: Dataset, file: File, schema: pa.Schema, facts: dict[str, Any], report: Report) -> pa.Table | None:
     """The rows of a file; None, and the report says why, where they are not worth a look."""
     try:
-        data, _ = dataset.storage.read(dataset.path(file.path))
-        if (digest := hashlib.sha256(data).hexdigest()) != file.sha256:
-            report.problems.append(
-                f"{file.path} is damaged: it has {len(data)} bytes with sha256 {digest}, its record says {file.bytes} "
-                f"with {file.sha256}"
-            )
-            return None
-        parquet = pq.ParquetFile(io.BytesIO(data))
-        table = parquet.read()
-        table.validate(full=True)
-        stamp = json.loads((parquet.schema_arrow.metadata or {}).get(b"facebatch", b"{}"))
-    except NotFound:
-        report.problems.append(f"{file.path} is missing")
+        table = read_table(dataset, file)
+    except Damaged as error:
+        report.problems.append(str(error))
         return None
-    except _UNREADABLE as error:
-        report.problems.append(f"{file.path} cannot be read: {error}")
-        return None
-    if (len(data), table.num_rows) != (file.bytes, file.rows):
-        report.problems.append(
-            f"{file.path} has {len(data)} bytes and {table.num_rows} rows, its record says {file.bytes} and {file.rows}"
-        )
+    stamp = json.loads((table.schema.metadata or {}).get(b"facebatch", b"{}"))
     for word in _STAMPED:
         if stamp.get(word) != facts[word]:
             report.problems.append(f"{file.path} carries {word} {stamp.get(word)}, the dataset {facts[word]}")
     if not table.schema.equals(schema):
         report.problems.append(f"{file.path} has another schema than this facebatch writes")
         return None
+    return table
+
+
+class Damaged(FacebatchError):
+    """A file of the dataset is not the one that its record names."""
+
+
+def read_table(dataset: Dataset, file: File) -> pa.Table:
+    """The rows of a file, if its bytes are those that were committed. Raises Damaged, in a sentence for the report."""
+    try:
+        data, _ = dataset.storage.read(dataset.path(file.path))
+        if (digest := hashlib.sha256(data).hexdigest()) != file.sha256:
+            raise Damaged(
+                f"{file.path} is damaged: it has {len(data)} bytes with sha256 {digest}, its record says {file.bytes} "
+                f"with {file.sha256}"
+            )
+        table = pq.ParquetFile(io.BytesIO(data)).read()
+        table.validate(full=True)
+    except NotFound:
+        raise Damaged(f"{file.path} is missing") from None
+    except (StorageError, pa.ArrowException, OSError, ValueError) as error:  # pyarrow at torn pages
+        raise Damaged(f"{file.path} cannot be read: {error}") from error
+    if (len(data), table.num_rows) != (file.bytes, file.rows):
+        raise Damaged(
+            f"{file.path} has {len(data)} bytes and {table.num_rows} rows, its record says {file.bytes} and {file.rows}"
+        )
     return table
 
 
@@ -135,7 +144,7 @@ def _shard_problems(shards: list[Shard], state: State, rows: Counter[str], unrea
             problems.append(f"shard {name} has rows of other indices than its own: {found[:3]}")
     known = {shard.shard_id for shard in shards}
     problems += [f"there are rows of shard {name}, which no plan names" for name in sorted({*rows, *claimed} - known)]
-    return _few(problems, "problems of shards")
+    return few(problems, "problems of shards")
 
 
 def _indices(shard: Shard, state: State) -> Ranges:
@@ -148,10 +157,10 @@ def _strangers(dataset: Dataset, state: State) -> list[str]:
     named = {dataset.path(f.path) for r in state.records for f in (r.images, r.faces)}
     found = {f.uri for folder in ("images", "faces") for f in dataset.storage.objects(dataset.path(folder) + "/")}
     strangers = [f"{uri} belongs to no record (a run at work, or one that was killed)" for uri in sorted(found - named)]
-    return _few(strangers, "files of no record")
+    return few(strangers, "files of no record")
 
 
-def _few(problems: list[str], what: str) -> list[str]:
+def few(problems: list[str], what: str) -> list[str]:
     """The first of them, and how many more there are."""
     rest = len(problems) - _SHOWN
     return problems if rest <= 0 else [*problems[:_SHOWN], f"... and {rest} more {what}"]

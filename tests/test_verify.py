@@ -110,10 +110,10 @@ def _replaced(record: Path, folder: str, data: bytes, rows: int) -> None:
     record.write_text(json.dumps(content))
 
 
-def _rewritten(dataset: Dataset, folder: str, change: Change, stamp: dict[str, Any] | None = None) -> None:
+def rewritten(root: str | Path, folder: str, change: Change, stamp: dict[str, Any] | None = None) -> None:
     """Change the tables of all commits that have rows."""
-    for record in sorted(Path(dataset.internal("records")).glob("*.json")):
-        parquet = pq.ParquetFile(Path(dataset.path(json.loads(record.read_text())[folder]["path"])))
+    for record in sorted(Path(root, "_facebatch", "records").glob("*.json")):
+        parquet = pq.ParquetFile(Path(root, json.loads(record.read_text())[folder]["path"]))
         table = parquet.read()
         if table.num_rows:
             table = change(table)
@@ -123,7 +123,7 @@ def _rewritten(dataset: Dataset, folder: str, change: Change, stamp: dict[str, A
         _replaced(record, folder, sink.getvalue(), table.num_rows)
 
 
-def _with(table: pa.Table, column: str, values: Any) -> pa.Table:
+def having(table: pa.Table, column: str, values: Any) -> pa.Table:
     """With other values in a column: a list of them, or one for all rows."""
     index, field = table.schema.get_field_index(column), table.schema.field(column)
     values = values if isinstance(values, list) else [values] * table.num_rows
@@ -132,17 +132,22 @@ def _with(table: pa.Table, column: str, values: Any) -> pa.Table:
 
 def _first(table: pa.Table, column: str, value: Any) -> pa.Table:
     """With another value in the first row of a column."""
-    return _with(table, column, [value, *table[column].to_pylist()[1:]])
+    return having(table, column, [value, *table[column].to_pylist()[1:]])
 
 
 def _filled(table: pa.Table, column: str, value: Any) -> pa.Table:
     """With another value wherever there is one."""
-    return _with(table, column, [None if old is None else value for old in table[column].to_pylist()])
+    return having(table, column, [None if old is None else value for old in table[column].to_pylist()])
 
 
 def _turned(table: pa.Table, column: str) -> pa.Table:
     """With the words of a column read backwards."""
-    return _with(table, column, [word[::-1] for word in table[column].to_pylist()])
+    return having(table, column, [word[::-1] for word in table[column].to_pylist()])
+
+
+def _all_ok(table: pa.Table) -> pa.Table:
+    """With every picture that was decoded as one with faces."""
+    return having(table, "status", [s.replace("no_face", "ok") for s in table["status"].to_pylist()])
 
 
 IDS = "are not those of their uri and member"
@@ -162,23 +167,28 @@ RANGES = "than its ranges say, e.g. index"
             lambda t: pa.concat_tables([t, t.slice(0, 1)]),
             ["rows of 12", COUNTS, "stand twice in record", "3 image ids stand in more than one row"],
         ),
-        ("images", lambda t: _with(t, "index", pc.add(t["index"], 100).to_pylist()), [RANGES]),
+        ("images", lambda t: having(t, "index", pc.add(t["index"], 100).to_pylist()), [RANGES]),
         ("images", lambda t: _first(t, "index", t["index"][1].as_py()), [RANGES, "stand twice in record"]),
-        ("images", lambda t: _with(t, "shard_id", "other"), ["of 12", RANGES, "shard other, which no plan names"]),
-        ("images", lambda t: _with(t, "uri", "/x"), [IDS, FOREIGN]),
+        (
+            "images",
+            lambda t: having(t, "shard_id", "other"),
+            ["of 12", RANGES, "shard other, which no plan names"],
+        ),
+        ("images", lambda t: having(t, "uri", "/x"), [IDS, FOREIGN]),
         ("images", lambda t: _turned(t, "image_id"), [IDS, NOT_ANNOUNCED, FOREIGN, "in their pictures"]),
-        ("images", lambda t: _with(t, "n_faces", 7), [NOT_ANNOUNCED, CONTRADICTION]),
+        ("images", lambda t: having(t, "n_faces", 7), [NOT_ANNOUNCED, CONTRADICTION]),
         ("images", lambda t: _first(t, "status", "fine"), [COUNTS, CONTRADICTION, "is to be tried again, and 1 of"]),
+        ("images", _all_ok, [COUNTS, CONTRADICTION]),
         ("images", lambda t: _filled(t, "reason", "EMPTY"), [COUNTS]),
         ("images", lambda t: _filled(t, "reason", "NOT_AN_IMAGE"), [COUNTS, CONTRADICTION]),
         ("images", lambda t: _filled(t, "reason", "NOT_FOUND"), [COUNTS, "is final, and 1 of its rows are not"]),
-        ("images", lambda t: _with(t, "reason", None), [COUNTS, CONTRADICTION]),
-        ("images", lambda t: _with(t, "content_sha256", None), ["lack what is known then"]),
-        ("images", lambda t: _with(t, "phash", None), ["lack what is known then"]),
+        ("images", lambda t: having(t, "reason", None), [COUNTS, CONTRADICTION]),
+        ("images", lambda t: having(t, "content_sha256", None), ["lack what is known then"]),
+        ("images", lambda t: having(t, "phash", None), ["lack what is known then"]),
         ("faces", lambda t: t.slice(1), [NOT_ANNOUNCED]),
         ("faces", lambda t: t.filter(pc.not_equal(t["face_index"], 0)), [NOT_ANNOUNCED, FOREIGN]),
         ("faces", lambda t: _turned(t, "face_id"), [FOREIGN]),
-        ("faces", lambda t: _with(t, "face_index", 0), [FOREIGN]),
+        ("faces", lambda t: having(t, "face_index", 0), [FOREIGN]),
         ("faces", lambda t: _first(t, "uri", "/x"), [FOREIGN]),
         ("faces", lambda t: _first(t, "member", "x"), [FOREIGN]),
         ("faces", lambda t: _first(t, "contract", "c2"), ["1 faces", "c2, yunet-n, edgeface-xs"]),
@@ -186,30 +196,50 @@ RANGES = "than its ranges say, e.g. index"
         ("faces", lambda t: _first(t, "embedder", "other"), ["c1, yunet-n, other"]),
         (
             "faces",
-            lambda t: _with(t, "score", [0.1 + 0.01 * i for i in range(t.num_rows)]),
+            lambda t: having(t, "score", [0.1 + 0.01 * i for i in range(t.num_rows)]),
             ["stand before better ones"],
         ),
-        ("faces", lambda t: _with(t, "x_min", [20.0 - i for i in range(t.num_rows)]), ["before better", "face_px"]),
-        ("faces", lambda t: _with(t, "y_min", [20.0 - i for i in range(t.num_rows)]), ["before better", "face_px"]),
+        (
+            "faces",
+            lambda t: having(t, "x_min", [20.0 - i for i in range(t.num_rows)]),
+            ["before better", "face_px"],
+        ),
+        (
+            "faces",
+            lambda t: having(t, "y_min", [20.0 - i for i in range(t.num_rows)]),
+            ["before better", "face_px"],
+        ),
         ("faces", lambda t: _first(t, "x_max", 1e6), ["1 boxes", "face_px"]),
         ("faces", lambda t: _first(t, "y_max", 480.5), ["1 boxes"]),
         ("faces", lambda t: _first(t, "x_min", -0.5), ["1 boxes", "face_px"]),
         ("faces", lambda t: _first(t, "y_min", float("nan")), ["1 boxes", "face_px"]),
-        ("faces", lambda t: _with(t, "x_max", pc.subtract(t["x_min"], 1).to_pylist()), ["boxes", "face_px"]),
+        ("faces", lambda t: having(t, "x_max", pc.subtract(t["x_min"], 1).to_pylist()), ["boxes", "face_px"]),
         ("faces", lambda t: _first(t, "face_px", 41.0), ["1 faces", "is not the shorter side"]),
-        ("faces", lambda t: _with(t, "score", 1.1), ["value in score that is not between 0 and 1"]),
-        ("faces", lambda t: _with(t, "quality", 1.1), ["value in quality that is not between 0 and 1"]),
-        ("faces", lambda t: _with(t, "quality", -0.1), ["value in quality that is not between 0 and 1"]),
-        ("faces", lambda t: _with(t, "quality", float("nan")), ["value in quality that is not between 0 and 1"]),
-        ("faces", lambda t: _with(t, "brightness", 2.0), ["value in brightness that is not between 0 and 1"]),
-        ("faces", lambda t: _with(t, "sharpness", float("inf")), ["value in sharpness that is not between 0 and"]),
-        ("faces", lambda t: _with(t, "embedding_norm", -1.0), ["value in embedding_norm that is not between"]),
-        ("faces", lambda t: _with(t, "yaw", 181.0), ["value in yaw that is not between -180 and 180"]),
-        ("faces", lambda t: _with(t, "landmarks", None), ["do not fit to landmark_source and alignment"]),
-        ("faces", lambda t: _with(t, "alignment", "box"), ["do not fit to landmark_source and alignment"]),
-        ("faces", lambda t: _with(t, "landmarks", [[np.nan] * 10] * t.num_rows), ["do not fit to landmark_source"]),
-        ("faces", lambda t: _with(t, "embedding", np.full((t.num_rows, 512), np.nan).tolist()), ["have length 1"]),
-        ("faces", lambda t: _with(t, "embedding", np.ones((t.num_rows, 512)).tolist()), ["have length 1"]),
+        ("faces", lambda t: having(t, "score", 1.1), ["value in score that is not between 0 and 1"]),
+        ("faces", lambda t: having(t, "quality", 1.1), ["value in quality that is not between 0 and 1"]),
+        ("faces", lambda t: having(t, "quality", -0.1), ["value in quality that is not between 0 and 1"]),
+        ("faces", lambda t: having(t, "quality", float("nan")), ["value in quality that is not between 0 and 1"]),
+        ("faces", lambda t: having(t, "brightness", 2.0), ["value in brightness that is not between 0 and 1"]),
+        (
+            "faces",
+            lambda t: having(t, "sharpness", float("inf")),
+            ["value in sharpness that is not between 0 and"],
+        ),
+        ("faces", lambda t: having(t, "embedding_norm", -1.0), ["value in embedding_norm that is not between"]),
+        ("faces", lambda t: having(t, "yaw", 181.0), ["value in yaw that is not between -180 and 180"]),
+        ("faces", lambda t: having(t, "landmarks", None), ["do not fit to landmark_source and alignment"]),
+        ("faces", lambda t: having(t, "alignment", "box"), ["do not fit to landmark_source and alignment"]),
+        (
+            "faces",
+            lambda t: having(t, "landmarks", [[np.nan] * 10] * t.num_rows),
+            ["do not fit to landmark_source"],
+        ),
+        (
+            "faces",
+            lambda t: having(t, "embedding", np.full((t.num_rows, 512), np.nan).tolist()),
+            ["have length 1"],
+        ),
+        ("faces", lambda t: having(t, "embedding", np.ones((t.num_rows, 512)).tolist()), ["have length 1"]),
         ("faces", lambda t: t.drop_columns(["quality"]), ["another schema"]),
         ("images", lambda t: t.drop_columns(["status"]), ["another schema"]),
     ],
@@ -217,7 +247,7 @@ RANGES = "than its ranges say, e.g. index"
 def test_each_kind_of_damage_is_found_and_nothing_else(
     dataset: Dataset, folder: str, change: Change, problems: list[str]
 ) -> None:
-    _rewritten(dataset, folder, change)
+    rewritten(dataset.root, folder, change)
     _only(dataset, *problems)
 
 
@@ -234,7 +264,7 @@ def test_a_single_flipped_bit_is_found_wherever_it_is(dataset: Dataset) -> None:
 
 @pytest.mark.parametrize("word", ["format", "contract_id", "detector", "embedder"])
 def test_a_file_that_carries_another_fact_than_the_dataset_is_found(dataset: Dataset, word: str) -> None:
-    _rewritten(dataset, "faces", lambda t: t, {**FACTS, "format": 1, word: "other"})
+    rewritten(dataset.root, "faces", lambda t: t, {**FACTS, "format": 1, word: "other"})
     _only(dataset, f"carries {word} other, the dataset")
 
 
@@ -261,7 +291,7 @@ def test_commits_that_leave_an_image_out_and_hold_one_too_many_are_found(dataset
         if content["retryable"]:
             content["ranges"] = {shard: [[11, 13]]}
             record.write_text(json.dumps(content))
-    _rewritten(dataset, "images", lambda t: _with(t, "index", [i + (i >= 10) for i in t["index"].to_pylist()]))
+    rewritten(dataset.root, "images", lambda t: having(t, "index", [i + (i >= 10) for i in t["index"].to_pylist()]))
     _only(dataset, f"shard {shard} has rows of other indices than its own: [(0, 10), (11, 13)]")
 
 
@@ -273,11 +303,11 @@ def test_an_image_that_two_commits_hold_is_found_by_its_id_and_those_of_its_face
         names = {old.uri: new.uri, image_id(old.uri, ""): image_id(new.uri, "")}
         names |= {face_id(image_id(old.uri, ""), k): face_id(image_id(new.uri, ""), k) for k in range(2)}
         for column in {"uri", "image_id", "face_id"} & set(table.schema.names):
-            table = _with(table, column, [names.get(value, value) for value in table[column].to_pylist()])
+            table = having(table, column, [names.get(value, value) for value in table[column].to_pylist()])
         return table
 
-    _rewritten(dataset, "images", again)
-    _rewritten(dataset, "faces", again)
+    rewritten(dataset.root, "images", again)
+    rewritten(dataset.root, "faces", again)
     assert _problems(dataset) == [
         "1 image ids stand in more than one row",
         "2 face ids stand in more than one row",
