@@ -26,7 +26,8 @@ LAYERS = [
     ["ledger"],
     ["reader"],
     ["sink", "forecast", "consistency"],
-    ["verify", "progress", "demo", "summary", "status"],
+    ["verify", "progress", "demo", "summary", "status", "agreement"],
+    ["audit"],
     ["pipeline"],
     ["cli"],
 ]
