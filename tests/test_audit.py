@@ -231,6 +231,7 @@ def test_two_vectors_that_changed_places_are_found_by_computing_them_again_and_b
         ("width", 5000, "width was 5000"),
         ("orientation", 6, "orientation was 6"),
         ("reason", "TOO_MANY_PIXELS", "reason was TOO_MANY_PIXELS and is now"),
+        ("reason", "UNSUPPORTED_FORMAT", "reason was UNSUPPORTED_FORMAT and is now"),
     ],
 )
 def test_a_wrong_value_in_an_images_row_is_found(
