@@ -277,6 +277,14 @@ def test_a_file_of_another_size_than_its_record_says_is_found(dataset: Dataset, 
     _only(dataset, "rows, its record says")
 
 
+def test_what_a_record_counts_besides_outcomes_is_its_own_affair(dataset: Dataset) -> None:
+    record = next(Path(dataset.internal("records")).glob("*.json"))
+    content: dict[str, Any] = json.loads(record.read_text())
+    content["counts"]["absent/HEIF"] = 1
+    record.write_text(json.dumps(content))
+    assert _problems(dataset) == []
+
+
 def test_a_record_of_another_contract_is_found(dataset: Dataset) -> None:
     record = next(Path(dataset.internal("records")).glob("*.json"))
     record.write_text(record.read_text().replace('"c1"', '"c2"'))
