@@ -36,7 +36,7 @@ from facebatch.stages import FusedStage, Place
 from facebatch.storage import Object, Storage
 from facebatch.summary import begun
 from facebatch.verify import verify
-from facebatch.work import from_table
+from facebatch.work import Work, from_table
 from tests.conftest import encode
 from tests.test_verify import having, rewritten
 
@@ -177,10 +177,26 @@ def test_a_fresh_dataset_of_files_tars_and_rows_agrees_in_every_row(dataset: Dat
 def test_a_sample_in_many_pieces_is_the_same_sample(
     dataset: Dataset, models: Models, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("facebatch.audit._AT_ONCE", 2)
+    monkeypatch.setattr("facebatch.audit._AT_ONCE", 5)
     monkeypatch.setattr("facebatch.audit._BATCH_BYTES", 1)
+    batches = _noted_batches(monkeypatch)
     found = _audited(dataset, models, sample=9)
     assert (found.drawn, found.compared, found.problems) == (9, 9, [])
+    assert sum(map(len, batches)) == 9
+    assert max(map(len, batches)) <= 2, "one picture at a time, and what has no bytes beside it"
+
+
+def _noted_batches(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The names of the images in each call of the stage from here on."""
+    batches: list[list[str]] = []
+    call = FusedStage.__call__
+
+    def noted(stage: FusedStage, works: list[Work]) -> list[Work]:
+        batches.append([f"{work.uri} {work.member}" for work in works])
+        return call(stage, works)
+
+    monkeypatch.setattr(FusedStage, "__call__", noted)
+    return batches
 
 
 def _with_first(column: str, value: Any) -> Callable[[pa.Table], pa.Table]:
@@ -196,15 +212,17 @@ def _with_first(column: str, value: Any) -> Callable[[pa.Table], pa.Table]:
 
 
 def swapped() -> Callable[[pa.Table], pa.Table]:
-    """The vectors of two faces change places, in the first table that has two."""
+    """The vectors of two faces change places, in the first table that has two which are not of the same photo."""
     done: list[pa.Table] = []
 
     def change(table: pa.Table) -> pa.Table:
         values = table["embedding"].to_pylist()
-        if done or len(values) < 2:
+        other = next((k for k, vector in enumerate(values) if not np.allclose(vector, values[0], atol=1e-3)), None)
+        if done or other is None:
             return table
         done.append(table)
-        return having(table, "embedding", [values[1], values[0], *values[2:]])
+        values[0], values[other] = values[other], values[0]
+        return having(table, "embedding", values)
 
     return change
 
@@ -244,12 +262,16 @@ def test_a_wrong_value_in_an_images_row_is_found(
 
 
 @pytest.mark.needs_models
-def test_problems_name_the_image(dataset: Dataset, models: Models, photos: Path) -> None:
+def test_problems_name_the_image_and_many_are_counted(
+    dataset: Dataset, models: Models, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rewritten(dataset.root, "images", lambda t: having(t, "phash", [p and 7 for p in t["phash"].to_pylist()]))
     problems = "\n".join(_audited(dataset, models).problems)
     assert f"{photos}/a.png: phash was 7 and is now" in problems
     assert f"{photos}/more.tar group.png: phash was 7 and is now" in problems
     assert f"{photos.parent}/rows.parquet 0: phash was 7 and is now" in problems
+    monkeypatch.setattr("facebatch.verify._SHOWN", 2)
+    assert _audited(dataset, models).problems[2:] == ["... and 7 more images that differ"]
 
 
 @pytest.mark.needs_models
@@ -307,15 +329,9 @@ def test_what_crashed_a_worker_or_was_replaced_is_not_computed_again(
     dataset: Dataset, models: Models, monkeypatch: pytest.MonkeyPatch, reason: str
 ) -> None:
     rewritten(dataset.root, "images", lambda t: having(t, "reason", [r and reason for r in t["reason"].to_pylist()]))
-    computed: list[str] = []
-    call = FusedStage.__call__
-
-    def noted(stage: FusedStage, works: Any) -> Any:
-        computed.extend(f"{work.uri} {work.member}" for work in works)
-        return call(stage, works)
-
-    monkeypatch.setattr(FusedStage, "__call__", noted)
+    batches = _noted_batches(monkeypatch)
     found = _audited(dataset, models)
+    computed = [name for batch in batches for name in batch]
     assert (found.compared, found.left_out, found.problems) == (9, {reason: 5}, [])
     assert len(computed) == 9
     assert not any("cut" in name or "notes" in name for name in computed)
