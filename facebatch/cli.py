@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -44,7 +46,7 @@ def entry(argv: Sequence[str] | None = None) -> NoReturn:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. Errors of ours are one sentence on stderr, never a trace."""
-    arguments = _parser().parse_args(argv)
+    arguments = _parsed(_parser(), argv)
     try:
         return int(arguments.command(arguments))
     except FacebatchError as error:
@@ -98,15 +100,44 @@ def _verify(arguments: argparse.Namespace) -> int:
     from facebatch.verify import verify
 
     settings = config.load(arguments.config, arguments.settings)
-    report = verify(Dataset.at(Storage(settings.storage), arguments.output))
+    dataset = Dataset.at(Storage(settings.storage), arguments.output)
+    recompute = _recompute(dataset, arguments) if arguments.deep else None
+    report = verify(dataset)
     statuses = ", ".join(f"{n} {status}" for status, n in sorted(report.statuses.items())) or "none"
     print(f"{report.images} images ({statuses}), {report.faces} faces in {report.files} files")
     if report.retryable:
         print(f"{report.retryable} of them failed for reasons outside the image; `facebatch index` tries them again")
-    for problem in report.problems:
+    problems = [*report.problems, *(recompute() if recompute else [])]
+    for problem in problems:
         print(f"PROBLEM {problem}")
-    print("the dataset is whole" if not report.problems else f"{len(report.problems)} problems")
-    return 3 if report.problems else 0
+    print("the dataset is whole" if not problems else f"{len(problems)} problems")
+    return 3 if problems else 0
+
+
+def _recompute(dataset: Dataset, arguments: argparse.Namespace) -> Callable[[], list[str]]:
+    """The deep part of verify, ready to go. What it lacks is said before hours are spent on the rest."""
+    from facebatch import audit
+
+    settings = audit.configuration(dataset, arguments.config, arguments.settings)
+    models = audit.models(dataset, settings)
+    seed = random.randrange(1 << 32) if arguments.seed is None else arguments.seed
+
+    def recompute() -> list[str]:
+        print(f"computing up to {arguments.sample} images again (seed {seed}) ...", file=sys.stderr)
+        with _quiet():
+            found = audit.audit(dataset, settings, models, arguments.sample, seed)
+        print(f"{found.compared} of {found.drawn} drawn images (--seed {seed}) were computed again and compared")
+        for why, how in found.tolerances.items():
+            print(f"  {how}: {why}")
+        for reason, n in sorted(found.left_out.items()):
+            print(f"  {n} of {found.drawn} were not computed again: {reason}")
+        if found.unread:
+            reasons = ", ".join(f"{reason} {n}" for reason, n in sorted(found.unread.items()))
+            total = found.unread.total()
+            print(f"  {total} of {found.drawn} sources could not be compared: {reasons}, e.g. {found.example}")
+        return found.problems
+
+    return recompute
 
 
 def _status(arguments: argparse.Namespace) -> int:
@@ -206,8 +237,16 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--list-to", metavar="URI", help="write a manifest of all files there, listed in parallel")
     _with_inputs(plan)
 
-    verify = _command(commands, "verify", _verify, "prove that a dataset is whole")
+    verify = _command(commands, "verify", _verify, "prove that a dataset is whole, and with --deep that it is right")
     verify.add_argument("output", metavar="OUT", help="the dataset's folder or URI")
+    verify.add_argument(
+        "--deep",
+        action="store_true",
+        help="read a sample of the images again from their sources, compute them again on this machine's CPU (unless "
+        "run.provider=cuda) with the dataset's own settings and models, and compare them with their rows",
+    )
+    verify.add_argument("--sample", metavar="N", type=_count, default=100, help="how many images; default: %(default)s")
+    verify.add_argument("--seed", metavar="S", type=_count, help="draws the same images again; default: a new one")
     _configured(verify)
 
     status = _command(commands, "status", _status, "how far a dataset is, during a run or after one was killed")
@@ -266,6 +305,24 @@ def _models(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-
     pull.add_argument("pack", metavar="PACK", nargs="+")
 
 
+def _count(word: str) -> int:
+    """A number from 0 on, as an option has it."""
+    number = int(word)
+    if number < 0:
+        raise ValueError(word)
+    return number
+
+
+def _parsed(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line. argparse itself refuses a `key=value` behind an option that stands behind other words."""
+    arguments, rest = parser.parse_known_args(argv)
+    if strange := [word for word in rest if word.startswith("-") or not hasattr(arguments, "settings")]:
+        parser.error(f"unrecognized arguments: {' '.join(strange)}")
+    if rest:
+        arguments.settings += rest
+    return arguments
+
+
 def _print_pairs(pairs: Sequence[tuple[str, str]]) -> None:
     width = max(len(title) for title, _ in pairs)
     for title, text in pairs:
@@ -287,6 +344,21 @@ def _configured(command: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="single settings, as in run.layout=split; they win over the file",
     )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Decoders write to descriptor 2 what they find in damaged files, which rows tell in `reason` and `detail`."""
+    sys.stderr.flush()
+    seen = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(seen, 2)
+        os.close(seen)
 
 
 def _stdout() -> Console:

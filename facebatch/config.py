@@ -171,12 +171,15 @@ class Config:
     storage: Storage = Storage()
 
 
-def load(file: str | None = None, words: Iterable[str] = (), **given: Any) -> Config:
+def load(
+    file: str | None = None, words: Iterable[str] = (), recorded: Mapping[str, Any] | None = None, **given: Any
+) -> Config:
     """The configuration from a YAML file, then `key=value` words, then what the command line gave, the last one wins.
 
+    recorded: settings of an earlier run (`as_dict`), over which all these are laid.
     Raises UsageError with one sentence for each mistake; an unknown key names the nearest one.
     """
-    tree = _read_yaml(file) if file else {}
+    tree = laid_over(recorded or {}, _read_yaml(file) if file else {})
     for word in words:
         key, equals, value = word.partition("=")
         if not equals:
@@ -188,6 +191,15 @@ def load(file: str | None = None, words: Iterable[str] = (), **given: Any) -> Co
     except ValidationError as error:
         source = f"{file}: " if file else ""
         raise UsageError("\n".join(source + _sentence(e) for e in error.errors())) from None
+
+
+def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """One tree of settings with another one's laid over it, key by key."""
+    both = {key: laid_over(value, {}) if isinstance(value, Mapping) else value for key, value in below.items()}
+    for key, value in above.items():
+        inner = both.get(key)
+        both[key] = laid_over(inner, value) if isinstance(value, Mapping) and isinstance(inner, Mapping) else value
+    return both
 
 
 def as_dict(config: Any) -> dict[str, Any]:

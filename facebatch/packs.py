@@ -19,6 +19,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from facebatch import importers
+from facebatch.config import laid_over
 from facebatch.errors import FacebatchError, UsageError
 from facebatch.importers import Given, Imported
 from facebatch.resources import folder
@@ -142,7 +143,7 @@ def packs() -> dict[str, Pack]:
         try:
             family = yaml.safe_load(file.read_text(encoding="utf-8"))
             for variant in family.pop("variants", [{}]):
-                pack = TypeAdapter(Pack).validate_python(_merged(family, variant))
+                pack = TypeAdapter(Pack).validate_python(laid_over(family, variant))
                 found[pack.name] = pack
         except (ValidationError, yaml.YAMLError, AttributeError) as error:
             raise UsageError(f"{file.name} is no model pack: {error}") from None
@@ -238,15 +239,6 @@ def _trust_record(pack: Pack) -> Path:
 def _exists(place: str) -> bool:
     fs, path = fsspec.url_to_fs(place)
     return bool(fs.isfile(path))
-
-
-def _merged(family: dict[str, Any], variant: dict[str, Any]) -> dict[str, Any]:
-    """The family's values with the variant's laid over them, key by key."""
-    both = dict(family)
-    for key, value in variant.items():
-        inner = both.get(key)
-        both[key] = _merged(inner, value) if isinstance(value, dict) and isinstance(inner, dict) else value
-    return both
 
 
 def _checked(pack: Pack, file: File, given: Given, trust: bool) -> str:

@@ -16,17 +16,19 @@ from facebatch.progress import clock
 from facebatch.reasons import Status
 from facebatch.storage import absolute
 
-_PROVENANCE = (
-    "ray",
+COMPUTING = (
     "onnxruntime-gpu",
     "onnxruntime",
     "numpy",
-    "pyarrow",
     "pillow",
+    "pillow-heif",
+    "pillow-jxl-plugin",
+    "rawpy",
     "simplejpeg",
     "opencv-python-headless",
 )
-
+"""Packages another version of which may move a pixel, and the last digits of a vector."""
+_PROVENANCE = ("ray", "pyarrow", *COMPUTING)
 
 Row = tuple[str, str, str]
 """What, how many, remark."""
@@ -49,6 +51,8 @@ class Summary:
     output: str
     seats: dict[str, list[str]] = field(default_factory=dict)
     """For each stage the GPUs that its workers saw."""
+    provider: str | None = None
+    """On which the networks ran; None where nothing was computed."""
 
 
 def show(console: Console, rows: Iterable[Row]) -> None:
@@ -82,8 +86,8 @@ def rows(summary: Summary) -> Iterator[Row]:
     yield "tables", "", f"{summary.output}/images/*.parquet  {summary.output}/faces/*.parquet"
 
 
-def begun(config: Config) -> dict[str, Any]:
-    """The record of a run that has begun: how it is configured, with which versions.
+def begun(config: Config, provider: str | None = None) -> dict[str, Any]:
+    """The record of a run that has begun: how it is configured, on what it computes, with which versions.
 
     Of how storage is reached it names the settings and leaves out their values, so that no credential can end up in a
     dataset.
@@ -93,19 +97,26 @@ def begun(config: Config) -> dict[str, Any]:
     settings["inputs"] = [absolute(given) for given in config.inputs]
     settings["output"] = absolute(config.output)
     settings["base_uri"] = absolute(config.base_uri) if config.base_uri else None
-    installed = {package.metadata["Name"].lower(): package.version for package in metadata.distributions()}
     return {
         "facebatch": facebatch.__version__,
         "python": platform.python_version(),
-        "versions": {name: installed[name] for name in _PROVENANCE if name in installed},
+        "machine": platform.machine(),
+        "provider": provider,
+        "versions": versions(),
         "config": settings,
         "storage": sorted(key for key, value in storage.items() if value != defaults[key]),
     }
 
 
+def versions() -> dict[str, str]:
+    """The packages that results may depend on, with their versions here; without those that are not installed."""
+    installed = {package.metadata["Name"].lower(): package.version for package in metadata.distributions()}
+    return {name: installed[name] for name in _PROVENANCE if name in installed}
+
+
 def report(config: Config, summary: Summary) -> dict[str, Any]:
     """The record of a run that came to its end: the same, and what it cost."""
-    return begun(config) | {
+    return begun(config, summary.provider) | {
         "images": summary.new_images,
         "seconds": round(summary.seconds, 3),
         "peak_bytes": summary.peak_bytes,

@@ -1,8 +1,11 @@
 """`facebatch verify`: proves from the files themselves that a dataset is whole. Reads everything, changes nothing.
 
-Checked: every file is the one its record names (sha256, rows, bytes, contract) and there is no other; the rows of each
-shard are exactly its indices, once; the sum law holds, per shard and in total; ids are unique and belong together;
-vectors have length one and boxes lie in their pictures.
+Checked: every file is the one its record names (sha256, rows, bytes, schema, contract, models) and there is no other;
+the rows of each commit agree with its record and with each other (`facebatch.consistency`); the commits together hold
+every image of every shard once, so that the sum law holds, per shard and in total; no id stands twice.
+
+One commit is in memory at a time, and of the whole dataset eight bytes for each image and each face, to find repeated
+ids: so many that, among a billion, two different ones are taken for the same with a chance of 3 %.
 """
 
 from __future__ import annotations
@@ -10,26 +13,30 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+from array import array
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from facebatch import ledger, plan
+from facebatch import consistency, ledger, plan
+from facebatch.consistency import Commit
 from facebatch.dataset import Dataset
-from facebatch.ids import face_id, image_id
-from facebatch.ledger import Record, State
+from facebatch.errors import FacebatchError
+from facebatch.ledger import File, State, merged
 from facebatch.plan import Shard
-from facebatch.reasons import Status
 from facebatch.schema import FACES, IMAGES
-from facebatch.storage import StorageError
+from facebatch.sources import Ranges, gaps
+from facebatch.storage import NotFound, StorageError
 
 _SHOWN = 20
 """Problems of a kind that are listed; the rest are counted."""
-_NORM_TOLERANCE = 1e-3
+_STAMPED = ("format", "contract_id", "detector", "embedder")
+"""The dataset's facts that every file must carry in its metadata."""
 
 
 @dataclass(slots=True)
@@ -49,166 +56,128 @@ def verify(dataset: Dataset) -> Report:
     facts = dataset.facts()
     state = ledger.state(dataset)
     shards = plan.shards(dataset)
-    report = Report(retryable=sum(_rows(r) for r in state.records if r.retryable))
+    report = Report(retryable=sum(record.images.rows for record in state.records if record.retryable))
     report.problems += _strangers(dataset, state)
-    ids = _Ids()
-    rows_by_shard: dict[str, list[np.ndarray]] = {}
+    image_ids, face_ids = _Ids(), _Ids()
+    rows: Counter[str] = Counter()
+    unread: set[str] = set()
     for record in state.records:
-        try:
-            images = _table(dataset, record, "images", report)
-            faces = _table(dataset, record, "faces", report)
-        except (StorageError, pa.ArrowException, OSError, KeyError, ValueError) as error:  # pyarrow at torn pages
-            report.problems.append(f"a file of record {record.name} cannot be read: {error}")
+        images = _table(dataset, record.images, IMAGES, facts, report)
+        faces = _table(dataset, record.faces, FACES, facts, report)
+        if images is None or faces is None:
+            unread.update(record.ranges)
             continue
-        report.problems += list(_record_problems(record, images, faces, facts["contract_id"]))
+        report.problems += consistency.problems(Commit(record, images, faces, facts))
         report.images += images.num_rows
         report.faces += faces.num_rows
         report.files += 2
-        for status, n in zip(*_counts(images["status"]), strict=True):
+        for status, n in Counter(images["status"].to_pylist()).items():
             report.statuses[status] = report.statuses.get(status, 0) + n
-        for shard in pc.unique(images["shard_id"]).to_pylist():
-            index = images.filter(pc.equal(images["shard_id"], shard))["index"].to_numpy()
-            rows_by_shard.setdefault(shard, []).append(index)
-        ids.add(images["image_id"])
-    report.problems += list(_shard_problems(shards, state, rows_by_shard))
-    if repeated := ids.repeated():
-        report.problems.append(f"{repeated} image ids stand in more than one row")
-    if sum(report.statuses.values()) != report.images or set(report.statuses) - set(Status):
-        report.problems.append(f"the statuses {report.statuses} do not add up to {report.images} images")
+        rows.update(images["shard_id"].to_pylist())
+        image_ids.add(images["image_id"].to_pylist())
+        face_ids.add(faces["face_id"].to_pylist())
+    report.problems += _shard_problems(shards, state, rows, unread)
+    for ids, what in ((image_ids, "image"), (face_ids, "face")):
+        if repeated := ids.repeated():
+            report.problems.append(f"{repeated} {what} ids stand in more than one row")
     return report
 
 
-def _table(dataset: Dataset, record: Record, folder: str, report: Report) -> pa.Table:
-    file = record.images if folder == "images" else record.faces
-    data, _ = dataset.storage.read(dataset.path(file.path))
-    if (digest := hashlib.sha256(data).hexdigest()) != file.sha256:
-        report.problems.append(f"{file.path} is damaged: its sha256 is {digest}, its record says {file.sha256}")
-    parquet = pq.ParquetFile(io.BytesIO(data))
-    table = parquet.read()
-    if (len(data), table.num_rows) != (file.bytes, file.rows):
-        report.problems.append(
-            f"{file.path} has {len(data)} bytes and {table.num_rows} rows, its record says {file.bytes} and {file.rows}"
-        )
-    if not table.schema.equals(IMAGES if folder == "images" else FACES):
+def _table(dataset: Dataset, file: File, schema: pa.Schema, facts: dict[str, Any], report: Report) -> pa.Table | None:
+    """The rows of a file; None, and the report says why, where they are not worth a look."""
+    try:
+        table = read_table(dataset, file)
+    except Damaged as error:
+        report.problems.append(str(error))
+        return None
+    stamp = json.loads((table.schema.metadata or {}).get(b"facebatch", b"{}"))
+    for word in _STAMPED:
+        if stamp.get(word) != facts[word]:
+            report.problems.append(f"{file.path} carries {word} {stamp.get(word)}, the dataset {facts[word]}")
+    if not table.schema.equals(schema):
         report.problems.append(f"{file.path} has another schema than this facebatch writes")
-    stamp = json.loads((parquet.schema_arrow.metadata or {}).get(b"facebatch", b"{}"))
-    if stamp.get("contract_id") != record.contract:
-        report.problems.append(f"{file.path} carries contract {stamp.get('contract_id')}, its record {record.contract}")
+        return None
     return table
 
 
-def _record_problems(record: Record, images: pa.Table, faces: pa.Table, contract: str) -> Iterator[str]:
-    name = record.name
-    if record.contract != contract:
-        yield f"record {name} was made under contract {record.contract}, the dataset under {contract}"
-    if sum(record.counts.get(status, 0) for status in Status) != images.num_rows:
-        yield f"record {name} counts {record.counts} for {images.num_rows} rows"
-    wrong = [
-        identity
-        for identity, uri, member in zip(*(images[c].to_pylist() for c in ("image_id", "uri", "member")), strict=True)
-        if image_id(uri, member) != identity
-    ]
-    if wrong:
-        yield f"{len(wrong)} image ids of record {name} are not those of their uri and member, e.g. {wrong[0]}"
-    if not faces.num_rows:
-        if pc.sum(images["n_faces"]).as_py():
-            yield f"record {name} announces faces and has none"
-        return
-    counted = dict(zip(*_counts(faces["image_id"]), strict=True))
-    announced = {i: n for i, n in zip(images["image_id"].to_pylist(), images["n_faces"].to_pylist(), strict=True) if n}
-    if counted != announced:
-        yield f"the faces of record {name} are not those its images announce in n_faces"
-    if foreign := _foreign_faces(images, faces, contract):
-        yield f"{foreign} faces of record {name} do not belong to their images (ids, order, uri, member or contract)"
-    norms = np.linalg.norm(faces["embedding"].combine_chunks().flatten().to_numpy().reshape(-1, 512), axis=1)
-    if far := int((~(np.abs(norms - 1) <= _NORM_TOLERANCE)).sum()):  # so that nan is far, too
-        yield f"{far} vectors of record {name} do not have length 1"
-    sizes = {
-        identity: (width, height)
-        for identity, width, height in zip(
-            *(images[c].to_pylist() for c in ("image_id", "width", "height")), strict=True
+class Damaged(FacebatchError):
+    """A file of the dataset is not the one that its record names."""
+
+
+def read_table(dataset: Dataset, file: File) -> pa.Table:
+    """The rows of a file, if its bytes are those that were committed. Raises Damaged, in a sentence for the report."""
+    try:
+        data, _ = dataset.storage.read(dataset.path(file.path))
+        if (digest := hashlib.sha256(data).hexdigest()) != file.sha256:
+            raise Damaged(
+                f"{file.path} is damaged: it has {len(data)} bytes with sha256 {digest}, its record says {file.bytes} "
+                f"with {file.sha256}"
+            )
+        table = pq.ParquetFile(io.BytesIO(data)).read()
+        table.validate(full=True)
+    except NotFound:
+        raise Damaged(f"{file.path} is missing") from None
+    except (StorageError, pa.ArrowException, OSError, ValueError) as error:  # pyarrow at torn pages
+        raise Damaged(f"{file.path} cannot be read: {error}") from error
+    if (len(data), table.num_rows) != (file.bytes, file.rows):
+        raise Damaged(
+            f"{file.path} has {len(data)} bytes and {table.num_rows} rows, its record says {file.bytes} and {file.rows}"
         )
-    }
-    limits = np.array([sizes.get(i, (0, 0)) for i in faces["image_id"].to_pylist()], np.float64)
-    boxes = np.stack([faces[c].to_numpy() for c in ("x_min", "y_min", "x_max", "y_max")], axis=1)
-    inside = (boxes[:, :2] >= 0).all(1) & (boxes[:, :2] < boxes[:, 2:]).all(1) & (boxes[:, 2:] <= limits).all(1)
-    if outside := int((~inside).sum()):
-        yield f"{outside} boxes of record {name} do not lie in their pictures"
+    return table
 
 
-def _foreign_faces(images: pa.Table, faces: pa.Table, contract: str) -> int:
-    """Faces whose id is not that of their image and index, whose indices are not 0, 1, ..., or that carry something
-    else than their image."""
-    places = {
-        identity: (uri, member)
-        for identity, uri, member in zip(*(images[c].to_pylist() for c in ("image_id", "uri", "member")), strict=True)
-    }
-    following: dict[str, int] = {}
-    foreign = 0
-    for identity, image, index, uri, member, made in zip(
-        *(faces[c].to_pylist() for c in ("face_id", "image_id", "face_index", "uri", "member", "contract")), strict=True
-    ):
-        expected = following.get(image, 0)
-        following[image] = expected + 1
-        right = (face_id(image, expected), expected, places.get(image), contract)
-        foreign += (identity, index, (uri, member), made) != right
-    return foreign
-
-
-def _shard_problems(shards: list[Shard], state: State, rows: dict[str, list[np.ndarray]]) -> Iterator[str]:
+def _shard_problems(shards: list[Shard], state: State, rows: Counter[str], unread: set[str]) -> list[str]:
+    """rows: of each shard, counted in the tables. unread: shards whose tables could not all be read."""
+    claimed: dict[str, list[tuple[int, int]]] = {}
+    for record in state.records:
+        for name, ranges in record.ranges.items():
+            claimed.setdefault(name, []).extend(ranges)
     problems = []
     for shard in shards:
-        index = np.sort(np.concatenate(rows.pop(shard.shard_id, [np.empty(0, np.int64)])))
-        if len(np.unique(index)) != len(index):
-            problems.append(f"shard {shard.shard_id} has {len(index) - len(np.unique(index))} rows twice")
-        count = state.count(shard)
+        name, count = shard.shard_id, state.count(shard)
+        found = merged(claimed.pop(name, []))
         if count is None:
-            problems.append(f"shard {shard.shard_id} has not been read to its end; run `facebatch index` again")
-        elif len(index) != count:
-            problems.append(f"shard {shard.shard_id} has {len(index)} rows of {count}; run `facebatch index` again")
-        elif not np.array_equal(np.unique(index), _indices(shard, state)):
-            problems.append(f"shard {shard.shard_id} has rows of other indices than its own, e.g. {index[-1]}")
-    problems += [f"there are rows of shard {name}, which no plan names" for name in rows]
-    yield from problems[:_SHOWN]
-    if len(problems) > _SHOWN:
-        yield f"... and {len(problems) - _SHOWN} more problems of shards"
+            problems.append(f"shard {name} has not been read to its end; run `facebatch index` again")
+        elif name not in unread and rows[name] != count:
+            problems.append(f"shard {name} has {rows[name]} rows of {count}; run `facebatch index` again")
+        elif name not in unread and found != _indices(shard, state):
+            problems.append(f"shard {name} has rows of other indices than its own: {found[:3]}")
+    known = {shard.shard_id for shard in shards}
+    problems += [f"there are rows of shard {name}, which no plan names" for name in sorted({*rows, *claimed} - known)]
+    return few(problems, "problems of shards")
 
 
-def _indices(shard: Shard, state: State) -> np.ndarray:
+def _indices(shard: Shard, state: State) -> Ranges:
     """The indices that the shard's rows must have: all but what is gone for good."""
     items, gone = state.ends.get(shard.shard_id, (shard.count or 0, []))
-    every = np.ones(items if shard.count is None else shard.count, bool)
-    for low, high in gone:
-        every[low:high] = False
-    return np.flatnonzero(every)
+    return gaps(gone, items if shard.count is None else shard.count)
 
 
 def _strangers(dataset: Dataset, state: State) -> list[str]:
     named = {dataset.path(f.path) for r in state.records for f in (r.images, r.faces)}
-    found = [f.uri for folder in ("images", "faces") for f in dataset.storage.objects(dataset.path(folder) + "/")]
-    strangers = [uri for uri in found if uri not in named]
-    problems = [f"{uri} belongs to no record (a run at work, or one that was killed)" for uri in strangers[:_SHOWN]]
-    return problems + [f"{uri} is missing" for uri in sorted(named - set(found))[:_SHOWN]]
+    found = {f.uri for folder in ("images", "faces") for f in dataset.storage.objects(dataset.path(folder) + "/")}
+    strangers = [f"{uri} belongs to no record (a run at work, or one that was killed)" for uri in sorted(found - named)]
+    return few(strangers, "files of no record")
 
 
-def _counts(column: pa.ChunkedArray) -> tuple[list[str], list[int]]:
-    pairs = column.value_counts().flatten()
-    return pairs[0].to_pylist(), pairs[1].to_pylist()
-
-
-def _rows(record: Record) -> int:
-    return sum(n for key, n in record.counts.items() if "/" not in key)
+def few(problems: list[str], what: str) -> list[str]:
+    """The first of them, and how many more there are."""
+    rest = len(problems) - _SHOWN
+    return problems if rest <= 0 else [*problems[:_SHOWN], f"... and {rest} more {what}"]
 
 
 class _Ids:
-    """Image ids as eight bytes each, to find repeats among many millions in little memory."""
+    """Ids as eight bytes of their hash, to find repeats among many millions in little memory."""
 
     def __init__(self) -> None:
-        self._seen: list[np.ndarray] = []
+        self._seen = array("Q")
 
-    def add(self, ids: pa.ChunkedArray) -> None:
-        self._seen.append(np.array([int(i[:16], 16) for i in ids.to_pylist()], np.uint64))
+    def add(self, ids: Iterable[str]) -> None:
+        for name in ids:
+            self._seen.frombytes(hashlib.blake2b(name.encode(), digest_size=8).digest())
 
     def repeated(self) -> int:
-        every = np.concatenate([np.empty(0, np.uint64), *self._seen])
-        return len(every) - len(np.unique(every))
+        """How many rows have the id of another one before them. Sorts what is kept, so nothing is added after it."""
+        every = np.frombuffer(self._seen, np.uint64) if self._seen else np.empty(0, np.uint64)
+        every.sort()
+        return int((every[1:] == every[:-1]).sum())

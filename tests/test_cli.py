@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 import facebatch
-from facebatch import cli
+from facebatch import cli, epochs, ledger, resources
+from facebatch.audit import Audit
+from facebatch.dataset import Dataset
+from facebatch.sink import Writer
+from facebatch.storage import Storage
+from tests.test_sink import FACTS
 
 
 def run(*words: str) -> int:
@@ -55,6 +62,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ),
         (["plan", "--input", __file__, "--retry", "no"], "'no' cannot be retried: it is no reason. What can is"),
         (["verify", "/no/such/place"], "is no facebatch dataset"),
+        (["verify", "/no/such/place", "--deep"], "is no facebatch dataset"),
         (["status", "/no/such/place"], "is no facebatch dataset"),
     ],
 )
@@ -75,6 +83,75 @@ def test_reasons_to_retry_are_named_with_commas_or_one_by_one() -> None:
     words = ["index", "--input", "photos", "--retry", "CORRUPT,EMPTY", "--retry", "TRUNCATED", "run.retry=[EMPTY]"]
     settings = cli._settings(cli._parser().parse_args(words))
     assert settings.run.retry == ("CORRUPT", "EMPTY", "TRUNCATED"), "the option wins over the setting"
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Dataset:
+    """A dataset without images."""
+    made = Dataset.at(Storage(), str(tmp_path / "out"))
+    made.open({**FACTS, "contract": {}})
+    with epochs.taken(made) as epoch:
+        ledger.settle(made, epoch.number)
+        Writer(made, epoch.guard, FACTS).write_empty()
+    return made
+
+
+def test_settings_may_stand_behind_options(empty: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("verify", empty.root, "--config", str(resources.folder("conf") / "local.yaml"), "storage.retries=1") == 0
+    assert run("verify", empty.root, "--config", str(resources.folder("conf") / "local.yaml"), "storage.retires=1") == 2
+    assert "there is no setting storage.retires; the nearest is storage.retries" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--depe"], ["--sample", "x"], ["--sample", "-1"], ["--seed", "1.5"]])
+def test_what_verify_does_not_understand_is_bad_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("verify", "out", *words) == 2
+    assert words[0] in capsys.readouterr().err
+    assert run("models", "list", "a=b") == 2, "and so is a setting where there are none"
+
+
+def test_verify_deep_tells_what_was_compared_how_and_what_was_not(
+    empty: Dataset, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Audit(
+        images=1000,
+        drawn=100,
+        seed=5,
+        compared=86,
+        left_out=Counter(TIMEOUT=2),
+        unread=Counter(NOT_FOUND=11, SOURCE_CHANGED=1),
+        example="/photos/a.jpg: there is no such file",
+        tolerances={"run 1 computed on cuda, this on cpu": "boxes from IoU 0.95 on"},
+    )
+    asked: list[object] = []
+
+    def audited(*words: object) -> Audit:
+        asked.append(words[-2:])
+        return found
+
+    monkeypatch.setattr("facebatch.audit.models", lambda *_: None)
+    monkeypatch.setattr("facebatch.audit.audit", audited)
+    assert run("verify", empty.root, "--deep", "--sample", "100", "--seed", "5") == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "86 of 100 drawn images (--seed 5) were computed again and compared",
+        "  boxes from IoU 0.95 on: run 1 computed on cuda, this on cpu",
+        "  2 of 100 were not computed again: TIMEOUT",
+        "  12 of 100 sources could not be compared: NOT_FOUND 11, SOURCE_CHANGED 1, e.g. /photos/a.jpg: there is no "
+        "such file",
+        "the dataset is whole",
+    ]
+    found.problems.append("/photos/b.jpg: n_faces was 2 and is now 1")
+    assert run("verify", empty.root, "--deep") == 3
+    assert "PROBLEM /photos/b.jpg: n_faces was 2 and is now 1\n1 problems" in capsys.readouterr().out
+    assert asked[0] == (100, 5)
+    assert run("verify", empty.root, "--deep") == 3
+    assert asked[1] != asked[2], "another seed each time, unless one is given"
+
+
+def test_decoders_are_not_heard_while_images_are_computed_again(capfd: pytest.CaptureFixture[str]) -> None:
+    with cli._quiet():
+        os.write(2, b"libtiff: Bad code word\n")
+    os.write(2, b"said afterwards\n")
+    assert capfd.readouterr().err == "said afterwards\n"
 
 
 def test_an_unknown_command_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:

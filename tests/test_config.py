@@ -72,6 +72,16 @@ def test_the_local_configuration_shows_every_setting_with_its_default() -> None:
         assert f"{key}:" in text
 
 
+def test_settings_of_an_earlier_run_lie_below_the_file_and_the_words(tmp_path: Path) -> None:
+    file = tmp_path / "some.yaml"
+    file.write_text("detect: {score: 0.5}\nrun: {threads: 3}\n")
+    recorded = {"detect": {"score": 0.4, "close_up": False}, "run": {"threads": 2, "actors": 7}}
+    settings = config.load(str(file), ["run.threads=4"], recorded)
+    assert (settings.detect.score, settings.detect.close_up) == (0.5, False)
+    assert (settings.run.threads, settings.run.actors) == (4, 7)
+    assert recorded["run"] == {"threads": 2, "actors": 7}, "what was given stays as it is"
+
+
 def test_settings_can_be_said_again_on_a_command_line() -> None:
     given: dict[str, Any] = {
         "inputs": ("photos/", "a b.tar"),

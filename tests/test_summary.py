@@ -62,6 +62,8 @@ def test_the_record_tells_how_it_was_done_but_not_how_storage_is_reached() -> No
     content = report(settings, SUMMARY)
     assert content["config"]["run"]["layout"] == "split"
     assert content["versions"]["ray"]
+    assert content["provider"] is None
+    assert report(settings, replace(SUMMARY, provider="cuda"))["provider"] == "cuda"
     assert content["totals"] == SUMMARY.totals
     assert content["storage"] == ["endpoint"]
     assert "secret" not in json.dumps(content)

@@ -23,13 +23,14 @@ from facebatch.ledger import State
 from facebatch.packs import Model
 from facebatch.pipeline import job as jobs
 from facebatch.pipeline.cluster import LOGS, connected
-from facebatch.pipeline.datasource import Reader, ShardSource
+from facebatch.pipeline.datasource import ShardSource
 from facebatch.pipeline.journal import JournalActor, RemoteJournal
 from facebatch.pipeline.meter import Meter
 from facebatch.pipeline.pools import Work, lay_out
 from facebatch.plan import Listing, Shard
 from facebatch.plugins import Wanted
 from facebatch.progress import Progress, Target, listed
+from facebatch.reader import Reader
 from facebatch.reasons import Reason
 from facebatch.session import CPU, Session, providers
 from facebatch.sink import Writer
@@ -44,11 +45,13 @@ BYTES_A_PHOTO = 300_000
 
 @dataclass(frozen=True)
 class Cost:
-    """What the job took: seconds, bytes of memory at most, and the GPUs that the workers of each stage saw."""
+    """What the job took: seconds, bytes of memory at most, the GPUs that the workers of each stage saw, and on what
+    the networks ran."""
 
     seconds: float = 0.0
     peak_bytes: int = 0
     seats: dict[str, list[str]] = field(default_factory=dict)
+    provider: str | None = None
 
 
 def index(config: Config, console: Console) -> Summary:
@@ -87,6 +90,7 @@ def index(config: Config, console: Console) -> Summary:
             cost.peak_bytes,
             dataset.root,
             cost.seats,
+            cost.provider,
         )
         dataset.note_run(epoch.number, report(config, summary))
         failpoint("end")
@@ -196,10 +200,11 @@ def _compute(
         layout = lay_out(machine, config.run, Work(images, size), providers())
         for reason in layout.why:
             say(console, reason)
-        reader = Reader(
-            writer.dataset, epoch.guard, Base.at(config.base_uri), config.decode.max_bytes, layout.block_bytes
-        )
-        source = ShardSource(reader, [(shard, state.done.get(shard.shard_id, [])) for shard in todo])
+        provider = layout.pools[0].place.provider
+        writer.dataset.note_run(epoch.number, begun(config, provider))
+        reader = Reader(writer.dataset, Base.at(config.base_uri), config.decode.max_bytes)
+        left = [(shard, state.done.get(shard.shard_id, [])) for shard in todo]
+        source = ShardSource(reader, epoch.guard, layout.block_bytes, left)
         meter = Meter.remote()  # type: ignore[attr-defined]
         journal = RemoteJournal(JournalActor.remote())
         job = jobs.Job(config, detector.pack, ray.put(detector), ray.put(embedder), meter, journal)
@@ -213,7 +218,7 @@ def _compute(
             if epoch.lost:
                 raise FacebatchError(f"{epoch.lost}; run the same command again") from None
             raise
-        return Cost(time.monotonic() - started, progress.peak_bytes, ray.get(meter.seats.remote()))
+        return Cost(time.monotonic() - started, progress.peak_bytes, ray.get(meter.seats.remote()), provider)
 
 
 def _translated(error: ray.exceptions.RayError) -> FacebatchError:

@@ -90,3 +90,13 @@ Ranges = list[tuple[int, int]]
 def inside(index: int, ranges: Ranges) -> bool:
     """Whether an index lies in one of the ranges."""
     return any(low <= index < high for low, high in ranges)
+
+
+def gaps(ranges: Ranges, end: int = 0) -> Ranges:
+    """The holes between ranges, from 0 to the last of them, or to `end` where that is later."""
+    holes, reached = [], 0
+    for low, high in sorted(ranges):
+        if low > reached:
+            holes.append((reached, low))
+        reached = max(reached, high)
+    return [*holes, (reached, end)] if end > reached else holes

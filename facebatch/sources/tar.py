@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, cast
 
 from facebatch.ids import printable
 from facebatch.reasons import Reason
-from facebatch.sources import Item, Ranges, Source, inside
+from facebatch.sources import Item, Ranges, Source, gaps, inside
 from facebatch.sources.files import changed, failure
 from facebatch.sources.names import Names
 from facebatch.storage import UNSIZED, Changed, NotFound, Storage, StorageError
@@ -85,7 +85,7 @@ def read_tar(storage: Storage, source: Source, done: Ranges, max_bytes: int) -> 
         read = [(0, index)] if index else []
         index = max((high for _, high in (*done, *read)), default=0)
         yield container(Reason.SOURCE_CHANGED, change)
-        return End(index + 1, _gaps([*done, *read]))
+        return End(index + 1, gaps([*done, *read]))
 
     try:
         now = storage.stat(planned.uri, planned.raw)
@@ -232,13 +232,3 @@ def _decompressed(stream: BinaryIO) -> BinaryIO:
     if magic.startswith(b"\xfd7zXZ\x00"):
         return cast(BinaryIO, lzma.LZMAFile(stream))
     return stream
-
-
-def _gaps(done: Ranges) -> Ranges:
-    """The holes between finished ranges, from 0 to the last of them."""
-    holes, reached = [], 0
-    for low, high in sorted(done):
-        if low > reached:
-            holes.append((reached, low))
-        reached = max(reached, high)
-    return holes

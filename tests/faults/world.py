@@ -27,9 +27,9 @@ from facebatch.epochs import Epoch
 from facebatch.errors import FacebatchError
 from facebatch.ledger import State
 from facebatch.pipeline import index as pipeline
-from facebatch.pipeline.datasource import Reader
 from facebatch.plan import Shard
 from facebatch.plugins import EXTRAS, plugin
+from facebatch.reader import Reader
 from facebatch.reasons import Reason, Status, Undecodable
 from facebatch.sink import Writer
 from facebatch.sources.base import Base
@@ -199,6 +199,7 @@ class World:
         elif word == "broken" and word not in self.decoders:
             work.end(Reason.CORRUPT, "the decoder refused")
         else:
+            work.content_sha256, work.phash, work.format, work.orientation = f"{len(name):064x}", 0, "JPEG", 1
             work.faces = [] if word == "none" else [face(seed=len(name))]
             work.status = Status.OK if work.faces else Status.NO_FACE
 
@@ -215,9 +216,10 @@ class World:
     ) -> pipeline.Cost:
         """In place of the job on Ray: the same reader and the same writer."""
         self.before_reading()
-        reader = Reader(writer.dataset, epoch.guard, Base(), settings.decode.max_bytes, 1 << 20)
+        reader = Reader(writer.dataset, Base(), settings.decode.max_bytes)
+        left = [(shard, state.done.get(shard.shard_id, [])) for shard in todo]
         works: list[Work] = []
-        for table in reader.read([(shard, state.done.get(shard.shard_id, [])) for shard in todo]):
+        for table in reader.tables(left, epoch.guard, 1 << 20):
             works += from_table(table)
         for work in works:
             if work.status is None:

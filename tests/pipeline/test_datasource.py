@@ -12,9 +12,11 @@ from ray import cloudpickle
 
 from facebatch import config, ledger, plan
 from facebatch.dataset import Dataset
-from facebatch.pipeline.datasource import Reader, ShardSource
+from facebatch.pipeline.datasource import ShardSource
+from facebatch.plan import Shard
+from facebatch.reader import Reader
 from facebatch.schema import WORK
-from facebatch.sources import Kind, Source
+from facebatch.sources import Kind, Ranges, Source
 from facebatch.sources.base import Base
 from facebatch.sources.inputs import expand
 from facebatch.storage import Object, Storage
@@ -40,8 +42,8 @@ def dataset(tmp_path: Path) -> Dataset:
     return made
 
 
-def _reader(dataset: Dataset) -> Reader:
-    return Reader(dataset, Blind(1), Base(), max_bytes=10_000, block_bytes=20_000)
+def _source(dataset: Dataset, shards: list[tuple[Shard, Ranges]], base: str | None = None) -> ShardSource:
+    return ShardSource(Reader(dataset, Base.at(base), max_bytes=10_000), Blind(1), 20_000, shards)
 
 
 def _read(source: ShardSource) -> list[Work]:
@@ -56,7 +58,7 @@ def _read(source: ShardSource) -> list[Work]:
 
 def test_every_planned_image_is_read_once(dataset: Dataset) -> None:
     shards = plan.shards(dataset)
-    source = ShardSource(_reader(dataset), [(shard, []) for shard in shards])
+    source = _source(dataset, [(shard, []) for shard in shards])
     assert len(source) == len(shards) == 5
     works = _read(source)
     assert len({(w.uri, w.member) for w in works}) == len(works) == 110
@@ -66,15 +68,15 @@ def test_every_planned_image_is_read_once(dataset: Dataset) -> None:
 
 def test_what_is_done_is_not_read_again(dataset: Dataset) -> None:
     shards = plan.shards(dataset)
-    whole = _read(ShardSource(_reader(dataset), [(shard, []) for shard in shards]))
-    rest = _read(ShardSource(_reader(dataset), [(shard, [(0, 5), (7, 1000)]) for shard in shards]))
+    whole = _read(_source(dataset, [(shard, []) for shard in shards]))
+    rest = _read(_source(dataset, [(shard, [(0, 5), (7, 1000)]) for shard in shards]))
     assert [(w.shard_id, w.index) for w in rest] == [(w.shard_id, w.index) for w in whole if w.index in (5, 6)]
 
 
 def test_many_shards_share_a_task(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("facebatch.pipeline.datasource._MOST_TASKS", 2)
     shards = plan.shards(dataset)
-    source = ShardSource(_reader(dataset), [(shard, []) for shard in shards])
+    source = _source(dataset, [(shard, []) for shard in shards])
     assert len(source) == 2
     assert len(_read(source)) == 110
 
@@ -89,7 +91,6 @@ def test_an_identity_is_the_one_that_was_planned_wherever_the_base_now_lies(tmp_
     carried = (("city", "Oslo"),)
     planned = [Source(Kind.FILES, Object(uri, 1), extra=carried) for uri in ("a.jpg", str(there / "b.jpg"))]
     plan.freeze(made, 0, planned, config.Shards())
-    reader = Reader(made, Blind(1), Base.at(str(there)), max_bytes=10_000, block_bytes=20_000)
-    works = _read(ShardSource(reader, [(shard, []) for shard in plan.shards(made)]))
+    works = _read(_source(made, [(shard, []) for shard in plan.shards(made)], str(there)))
     assert [(w.uri, w.data) for w in works] == [("a.jpg", b"a"), (str(there / "b.jpg"), b"b")]
     assert [tuple(w.extra or ()) for w in works] == [carried, carried]

@@ -1,0 +1,95 @@
+"""Reading shards: from planned sources to works with their bytes, without Ray.
+
+Which indices are read is said by ranges: those that are done are left out, or those that are chosen are read alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from facebatch import ledger, plan
+from facebatch.dataset import Dataset
+from facebatch.epochs import Guard
+from facebatch.plan import Shard
+from facebatch.sources import Item, Kind, Ranges, Source, gaps
+from facebatch.sources.base import Base
+from facebatch.sources.broken import read_broken
+from facebatch.sources.files import read_files
+from facebatch.sources.rows import read_rows
+from facebatch.sources.tar import End, Incomplete, read_tar
+from facebatch.work import Work, to_table
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads what a dataset has planned, from where its base now lies. Small, because it is pickled into every task."""
+
+    dataset: Dataset
+    base: Base
+    max_bytes: int
+
+    def tables(self, shards: Iterable[tuple[Shard, Ranges]], guard: Guard, block_bytes: int) -> Iterator[pa.Table]:
+        """The works of shards without those that are done, as tables of schema WORK, of about `block_bytes`.
+
+        The same rows in the same order at every attempt. The ends of containers are noted in the ledger.
+        """
+        works: list[Work] = []
+        size = 0
+        for shard, done in shards:
+
+            def note(end: End, name: str = shard.shard_id) -> None:
+                guard.check()
+                ledger.write_end(self.dataset, guard.epoch, name, end.count, end.gone)
+
+            for work in self._works(shard, done, note):
+                works.append(work)
+                size += 1000 + len(work.data or b"")
+                if size >= block_bytes:
+                    yield to_table(works)
+                    works, size = [], 0
+        if works:
+            yield to_table(works)
+
+    def chosen(self, shard: Shard, wanted: Ranges) -> Iterator[Work]:
+        """The works of these indices alone. Notes nothing, and reads a container no further than the last of them.
+
+        A container that was replaced, or whose storage fails, tells so once: that work is given for each index that is
+        left then. An index that the container does not have has no work.
+        """
+        left = {index for low, high in wanted for index in range(low, high)}
+        told: Work | None = None
+        with closing(self._works(shard, gaps(wanted, shard.count or 0), lambda _: None)) as works:
+            while left and (work := next(works, None)):
+                left.discard(work.index)
+                told = work if shard.kind is Kind.TAR and work.reason and not work.member else None
+                yield work
+        if told:
+            yield from (replace(told, index=index) for index in sorted(left))
+
+    def _works(self, shard: Shard, done: Ranges, note: Callable[[End], None]) -> Generator[Work, None, None]:
+        """Identities are those that were planned, wherever the objects now are."""
+        planned = plan.sources(self.dataset, shard)
+        found = [replace(source, object=self.base.located(source.object)) for source in planned]
+        identity = {there.object.uri: source.object.uri for there, source in zip(found, planned, strict=True)}
+        for item in self._items(shard, found, done, note):
+            yield Work.of(shard.shard_id, replace(item, uri=identity[item.uri]))
+
+    def _items(self, shard: Shard, planned: list[Source], done: Ranges, note: Callable[[End], None]) -> Iterator[Item]:
+        storage, limit = self.dataset.storage, self.max_bytes
+        match shard.kind:
+            case Kind.FILES:
+                yield from read_files(storage, planned, done, limit)
+            case Kind.ROWS:
+                yield from read_rows(storage, planned[0], done, limit)
+            case Kind.BROKEN:
+                yield from read_broken(planned, done)
+            case Kind.TAR:
+                try:
+                    end = yield from read_tar(storage, planned[0], done, limit)
+                except Incomplete:
+                    return  # the row that tells why has been given; without an end, a later run reads on
+                note(end)

@@ -1,0 +1,108 @@
+"""Chosen images of a shard, whatever it is made of. Whole shards: tests/pipeline/test_datasource.py."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from facebatch import config, plan
+from facebatch.dataset import Dataset
+from facebatch.plan import Shard
+from facebatch.reader import Reader
+from facebatch.reasons import Reason
+from facebatch.sources import Kind, Ranges, Source
+from facebatch.sources.base import Base
+from facebatch.sources.inputs import expand
+from facebatch.storage import Object, Storage
+
+CHOSEN: Ranges = [(0, 1), (3, 5), (7, 8)]
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Dataset:
+    """Ten photos of a few bytes in each form, and ten lines of a manifest that make no sense; planned."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    contents = [f"photo {i}".encode() for i in range(10)]
+    for i, data in enumerate(contents):
+        (folder / f"{i}.jpg").write_bytes(data)
+    with tarfile.open(folder / "a.tar", "w") as tar:
+        for i, data in enumerate(contents):
+            info = tarfile.TarInfo(f"{i}.jpg")
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    pq.write_table(pa.table({"image": contents}), tmp_path / "rows.parquet")
+    made = Dataset.at(Storage(), str(tmp_path / "out"))
+    sources = list(expand(made.storage, config.Config(inputs=(str(folder), str(tmp_path / "rows.parquet")))))
+    broken = [Source(Kind.BROKEN, Object("/list.csv", 10), part=i, trouble="no line") for i in range(10)]
+    plan.freeze(made, 0, [*sources, *broken], config.Shards())
+    return made
+
+
+def _shard(dataset: Dataset, kind: Kind) -> Shard:
+    return next(shard for shard in plan.shards(dataset) if shard.kind is kind)
+
+
+def _reader(dataset: Dataset) -> Reader:
+    return Reader(dataset, Base(), max_bytes=10_000)
+
+
+@pytest.mark.parametrize("kind", [Kind.FILES, Kind.TAR, Kind.ROWS])
+def test_the_chosen_images_and_no_others_are_read(dataset: Dataset, kind: Kind) -> None:
+    works = list(_reader(dataset).chosen(_shard(dataset, kind), CHOSEN))
+    assert [(w.index, w.data) for w in works] == [(i, f"photo {i}".encode()) for i in (0, 3, 4, 7)]
+    assert list(_reader(dataset).chosen(_shard(dataset, kind), [])) == []
+
+
+def test_what_is_broken_is_read_as_broken(dataset: Dataset) -> None:
+    works = list(_reader(dataset).chosen(_shard(dataset, Kind.BROKEN), CHOSEN))
+    assert [(w.index, w.member, w.reason) for w in works] == [
+        (i, f"line {i}", Reason.BROKEN_CONTAINER) for i in (0, 3, 4, 7)
+    ]
+
+
+def test_choosing_notes_nothing(dataset: Dataset) -> None:
+    before = sorted(o.uri for o in dataset.storage.objects(dataset.root + "/"))
+    for kind in Kind:
+        assert list(_reader(dataset).chosen(_shard(dataset, kind), [(0, 11)]))
+    assert sorted(o.uri for o in dataset.storage.objects(dataset.root + "/")) == before
+
+
+def test_a_tar_is_read_no_further_than_the_last_that_is_chosen(dataset: Dataset) -> None:
+    """What is damaged behind it is not met."""
+    shard = _shard(dataset, Kind.TAR)
+    (source,) = plan.sources(dataset, shard)
+    file = Path(source.object.uri)
+    data = bytearray(file.read_bytes())
+    data[8 * 1024 : 8 * 1024 + 512] = b"\xff" * 512
+    file.write_bytes(bytes(data))
+    os.utime(file, ns=(source.object.mtime_ns or 0, source.object.mtime_ns or 0))
+    assert [w.reason for w in _reader(dataset).chosen(shard, CHOSEN)] == [None] * 4
+    behind = list(_reader(dataset).chosen(shard, [(7, 9)]))
+    assert [(w.index, w.reason) for w in behind] == [(7, None), (8, Reason.BROKEN_CONTAINER)]
+
+
+def test_a_replaced_tar_tells_so_for_every_chosen_image(dataset: Dataset) -> None:
+    shard = _shard(dataset, Kind.TAR)
+    file = Path(plan.sources(dataset, shard)[0].object.uri)
+    file.write_bytes(file.read_bytes() + b"\0" * 512)
+    works = list(_reader(dataset).chosen(shard, CHOSEN))
+    assert {w.index: w.reason for w in works} == dict.fromkeys((0, 3, 4, 7), Reason.SOURCE_CHANGED)
+
+
+def test_a_tar_that_is_gone_tells_so_for_every_chosen_image(dataset: Dataset) -> None:
+    shard = _shard(dataset, Kind.TAR)
+    Path(plan.sources(dataset, shard)[0].object.uri).unlink()
+    works = list(_reader(dataset).chosen(shard, CHOSEN))
+    assert {w.index: w.reason for w in works} == dict.fromkeys((0, 3, 4, 7), Reason.NOT_FOUND)
+
+
+def test_an_index_that_a_container_does_not_have_has_no_work(dataset: Dataset) -> None:
+    works = list(_reader(dataset).chosen(_shard(dataset, Kind.TAR), [(9, 12)]))
+    assert [w.index for w in works] == [9]
