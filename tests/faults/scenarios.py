@@ -8,7 +8,7 @@ import hashlib
 import os
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -78,22 +78,37 @@ class Crash:
     behind: bool = False
 
 
-def crashed(anew: Anew, reference: History, *crashes: Crash, retry: bool = False) -> bool:
+Past = Callable[[History], object]
+"""What happened to a dataset before a scenario begins."""
+
+
+def nothing(_: History) -> None:
+    """It is new."""
+
+
+def sickness(history: History) -> None:
+    """A run came to its end for which some images could not be read: each has a row, and is to be tried again."""
+    history.run(sick=True)
+    held = verify(history.dataset)
+    assert not held.problems, held.problems
+    rows = held.retryable, held.statuses[Status.FAILED]
+    assert rows == (len(SICK), len(SICK) + 1), "an image has no row while it is to be tried again"
+
+
+def litter(history: History) -> None:
+    """A run was killed before its second record, so that there are files to sweep."""
+    history.run(at=13)  # of the steps that test_a_run_takes_these_steps lists
+    assert {path.partition("/")[0] for path in sound(history)} == {"images", "faces"}, "there is nothing to sweep"
+
+
+def crashed(anew: Anew, reference: History, *crashes: Crash, past: Past = nothing) -> bool:
     """Runs that are killed one after the other; then the same command until it comes to its end.
 
-    retry: before all this a run came to its end for which some images could not be read. Returns whether the last crash
-    came to pass: a run may have fewer steps.
+    Returns whether the last crash came to pass: a run may have fewer steps.
     """
     history = anew()
-    with told(f"{crashes}"):
-        if retry:
-            history.run(sick=True)
-            held = verify(history.dataset)
-            failed = held.statuses[Status.FAILED]
-            assert not held.problems, held.problems
-            assert (held.retryable, failed) == (len(SICK), len(SICK) + 1), (
-                "an image has no row while it is to be retried"
-            )
+    with told(f"{crashes} after {past.__name__}"):
+        past(history)
         for crash in crashes:
             run = history.run(at=crash.step, behind=crash.behind)
             sound(history)
@@ -107,7 +122,7 @@ def overtaken(
     reference: History,
     step: int,
     crash: Crash | None = None,
-    retry: bool = False,
+    past: Past = nothing,
     grown: Sequence[Source] = (),
 ) -> set[str]:
     """A run stops before a step, after its last look at who owns the dataset. A second run takes over and comes to its
@@ -118,8 +133,7 @@ def overtaken(
     grown: what the archive has become when the second run lists it; where a photo is planned is then another matter.
     """
     history = anew()
-    if retry:
-        history.run(sick=True)
+    past(history)
     before: list[set[str]] = []
     unless = ("shard_id", "index") if grown else ()
 
@@ -130,7 +144,7 @@ def overtaken(
             whole(history, reference, unless)
         before.append(_accepted(history))
 
-    with told(f"a zombie before step {step}, its successor with {crash}"):
+    with told(f"a zombie before step {step}, its successor with {crash}, after {past.__name__}"):
         zombie = history.run(at=step, event=successor)
         assert before, f"there is no step {step}"
         assert zombie.stopped is None or _GAVE_WAY.search(zombie.stopped), zombie.stopped

@@ -10,7 +10,19 @@ import pytest
 from facebatch.sources import Kind, Source
 from facebatch.storage import Object
 from tests.faults import steps
-from tests.faults.scenarios import Crash, crashed, overlapping, overtaken, sampled, undisturbed, whole
+from tests.faults.scenarios import (
+    Crash,
+    Past,
+    crashed,
+    litter,
+    nothing,
+    overlapping,
+    overtaken,
+    sampled,
+    sickness,
+    undisturbed,
+    whole,
+)
 from tests.faults.steps import Anew
 
 pytestmark = pytest.mark.faults
@@ -94,18 +106,18 @@ def test_images_tried_again_replace_their_rows_wherever_that_is_killed(anew: Ane
     second = history.run()
     crashes = [Crash(step, behind) for step in range(1, len(second.steps) + 1) for behind in (False, True)]
     for crash in sampled(reference, crashes, 16):
-        assert crashed(anew, reference, crash, retry=True)
+        assert crashed(anew, reference, crash, past=sickness)
 
 
-@pytest.mark.parametrize("retry", [False, True])
-def test_a_run_that_was_overtaken_changes_nothing_that_counts(anew: Anew, retry: bool) -> None:
-    reference, run = undisturbed(anew)
-    if retry:
-        history, _ = undisturbed(anew, sick=True)
-        run = history.run()
+@pytest.mark.parametrize("past", [nothing, sickness, litter])
+def test_a_run_that_was_overtaken_changes_nothing_that_counts(anew: Anew, past: Past) -> None:
+    reference, _ = undisturbed(anew)
+    history = anew()
+    past(history)
+    run = history.run()
     late = set()
-    for step in sampled(reference, range(1, len(run.steps) + 1), 8):
-        late |= overtaken(anew, reference, step, retry=retry)
+    for step in sampled(reference, range(1, len(run.steps) + 1), 6):
+        late |= overtaken(anew, reference, step, past=past)
     print(f"{len(late)} late files of zombies, until the next run: {sorted(late)}")
 
 
