@@ -120,6 +120,10 @@ class Run:
     """Decoded megapixels that an actor holds at once; one larger image is held alone."""
     commit_images: Count = 0
     """Images in one commit."""
+    restarts: Count = 64
+    """Times that an actor is started again after its process or node was lost, and that a task is tried again."""
+    patience: Positive = 900
+    """Seconds in which nothing moves before a run gives up. Longer than `storage.retries` take."""
     address: str | None = None
     """A Ray cluster; without it RAY_ADDRESS, else a Ray of its own on this machine."""
 

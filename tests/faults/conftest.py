@@ -1,0 +1,56 @@
+"""What the tests of faults share: an archive, the tables that an uninterrupted run makes of it, a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import encode
+from tests.e2e.conftest import command
+from tests.faults.nodes import Nodes
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.faults)
+            item.add_marker(pytest.mark.needs_models)
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory, group: np.ndarray, astronaut: bytes, hopper: bytes) -> Path:
+    """120 files: the two photographs, and pictures of both, moved about."""
+    folder = tmp_path_factory.mktemp("photos")
+    random = np.random.default_rng(0)
+    (folder / "astronaut.png").write_bytes(astronaut)
+    (folder / "hopper.jpg").write_bytes(hopper)
+    for i in range(118):
+        moved = np.roll(group, random.integers(0, 600, 2), axis=(0, 1))
+        (folder / f"{i:03d}.jpg").write_bytes(encode(moved, "JPEG", quality=92))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def expected(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The dataset of a run that nothing disturbed."""
+    output = tmp_path_factory.mktemp("undisturbed") / "out"
+    done = command("index", "--input", str(photos), "--output", str(output))
+    assert done.returncode == 0, done.stderr
+    return output
+
+
+@pytest.fixture
+def nodes() -> Iterator[Callable[[int], Nodes]]:
+    """Starts a cluster with so many CPUs on its head."""
+    started: list[Nodes] = []
+
+    def start(cpus: int) -> Nodes:
+        started.append(Nodes(cpus))
+        return started[-1]
+
+    yield start
+    for cluster in started:
+        cluster.close()

@@ -1,0 +1,101 @@
+"""A run of `facebatch index` in a process of its own, to be watched and disturbed; and what it must have written."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+
+import psutil
+import pyarrow as pa
+
+from facebatch.dataset import Dataset
+from facebatch.storage import Storage
+from facebatch.verify import verify
+from tests.e2e.conftest import assert_same_faces, table
+
+_LONGEST = 240.0
+"""Seconds that anything here may take before it counts as a hang."""
+
+
+class Run:
+    """Started at once; killed when the block ends, if it has not come to its end."""
+
+    def __init__(self, photos: Path, output: Path, *words: str, **environment: str) -> None:
+        self.output = output
+        self._said = output.with_suffix(".said").open("w+")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "facebatch", "index", "--input", str(photos), "--output", str(output), *words],
+            stdout=self._said,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "RAY_AUTH_MODE": "disabled", **environment},
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+        )
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self._said.close()
+
+    @property
+    def said(self) -> str:
+        self._said.seek(0)
+        return self._said.read()
+
+    def commits(self) -> int:
+        """How many bundles of rows count so far."""
+        return len(list(self.output.glob("_facebatch/records/*.json")))
+
+    def wait_for(self, what: Callable[[], object]) -> None:
+        """Until something is so. The run must not end before."""
+        until = time.monotonic() + _LONGEST
+        while not what():
+            assert self.process.poll() is None, self.said
+            assert time.monotonic() < until, self.said
+            time.sleep(0.02)
+
+    def end(self, longest: float = _LONGEST) -> int:
+        """The exit code. Fails where the run hangs."""
+        try:
+            return self.process.wait(longest)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the run hangs; it said: {self.said}") from None
+
+
+def workers(processes: list[psutil.Process], name: str) -> list[psutil.Process]:
+    """Those of Ray's workers that are busy with this."""
+    found = []
+    for process in processes:
+        try:
+            if f"({name})" in "".join(process.cmdline()):
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.ZombieProcess):
+            continue
+    return found
+
+
+def images(output: Path) -> list[dict[str, object]]:
+    return list(table(output, "images").sort_by("image_id").to_pylist())
+
+
+def faces(output: Path) -> pa.Table:
+    return table(output, "faces")
+
+
+def assert_same(output: Path, expected: Path) -> None:
+    """The same rows as an uninterrupted run, each once, and a dataset that is whole."""
+    assert verify(Dataset.at(Storage(), str(output))).problems == []
+    assert images(output) == images(expected)
+    assert_same_faces(faces(output), faces(expected), key=["uri"])
