@@ -65,7 +65,7 @@ def index(config: Config, console: Console) -> Summary:
             say(console, f"{error}; the run goes on from what was committed, laid out anew")
             lost = error
             if error.on_gpus:
-                config = replace(config, run=replace(config.run, provider=CUDA))
+                config = replace(config, run=replace(config.run, provider="cuda"))
         except UsageError as error:
             if lost is None:
                 raise

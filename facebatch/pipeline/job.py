@@ -105,7 +105,7 @@ class StageActor:
 
 def _actors(rows: Any, job: Job, pool: Pool, recipe: Recipe, last: bool = False) -> Any:
     return rows.map_batches_internal(
-        StageActor,
+        type(pool.name, (StageActor,), {}),  # what `ps`, dashboards and Ray's messages call it
         fn_constructor_args=(job, recipe, pool, last),
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(size=pool.actors, max_tasks_in_flight_per_actor=2),

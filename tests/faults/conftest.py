@@ -11,6 +11,7 @@ import pytest
 from tests.conftest import encode
 from tests.e2e.conftest import command
 from tests.faults.nodes import Nodes
+from tests.faults.runs import SMALL
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -22,12 +23,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory, group: np.ndarray, astronaut: bytes, hopper: bytes) -> Path:
-    """120 files: the two photographs, and pictures of both, moved about."""
+    """80 files: the two photographs, and pictures of both, moved about."""
     folder = tmp_path_factory.mktemp("photos")
     random = np.random.default_rng(0)
     (folder / "astronaut.png").write_bytes(astronaut)
     (folder / "hopper.jpg").write_bytes(hopper)
-    for i in range(118):
+    for i in range(78):
         moved = np.roll(group, random.integers(0, 600, 2), axis=(0, 1))
         (folder / f"{i:03d}.jpg").write_bytes(encode(moved, "JPEG", quality=92))
     return folder
@@ -37,7 +38,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory, group: np.ndarray, astronau
 def expected(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The dataset of a run that nothing disturbed."""
     output = tmp_path_factory.mktemp("undisturbed") / "out"
-    done = command("index", "--input", str(photos), "--output", str(output))
+    done = command("index", "--input", str(photos), "--output", str(output), *SMALL)
     assert done.returncode == 0, done.stderr
     return output
 

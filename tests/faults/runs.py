@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +21,8 @@ from facebatch.storage import Storage
 from facebatch.verify import verify
 from tests.e2e.conftest import assert_same_faces, table
 
+SMALL = ("shards.files=2", "run.commit_images=4")
+"""Many small tasks: there is always one on its way. Rows say which shard they were planned in, so all runs have it."""
 _LONGEST = 240.0
 """Seconds that anything here may take before it counts as a hang."""
 
@@ -31,7 +34,18 @@ class Run:
         self.output = output
         self._said = output.with_suffix(".said").open("w+")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "facebatch", "index", "--input", str(photos), "--output", str(output), *words],
+            [
+                sys.executable,
+                "-m",
+                "facebatch",
+                "index",
+                "--input",
+                str(photos),
+                "--output",
+                str(output),
+                *SMALL,
+                *words,
+            ],
             stdout=self._said,
             stderr=subprocess.STDOUT,
             env={**os.environ, "RAY_AUTH_MODE": "disabled", **environment},
@@ -45,7 +59,8 @@ class Run:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.process.poll() is None:
-            self.process.kill()
+            for process in (*self.family(), psutil.Process(self.process.pid)):
+                _killed(process)
             self.process.wait()
         self._said.close()
 
@@ -66,6 +81,14 @@ class Run:
             assert time.monotonic() < until, self.said
             time.sleep(0.02)
 
+    def family(self) -> list[psutil.Process]:
+        """The processes of the Ray that this run has started for itself."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def kill_a_worker(self, name: str) -> None:
+        """SIGKILL for one that does this work, as soon as there is one."""
+        self.wait_for(lambda: any(map(_killed, workers(self.family(), name)[:1])))
+
     def end(self, longest: float = _LONGEST) -> int:
         """The exit code. Fails where the run hangs."""
         try:
@@ -74,16 +97,23 @@ class Run:
             raise AssertionError(f"the run hangs; it said: {self.said}") from None
 
 
-def workers(processes: list[psutil.Process], name: str) -> list[psutil.Process]:
-    """Those of Ray's workers that are busy with this."""
+def workers(processes: list[psutil.Process], *names: str) -> list[psutil.Process]:
+    """Those of Ray's workers that are at work, and whose title holds one of these names."""
     found = []
     for process in processes:
-        try:
-            if f"({name})" in "".join(process.cmdline()):
+        with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            title = "".join(process.cmdline())
+            at_work = "MapWorker" not in title or title.rstrip("\0 ").endswith(".submit")
+            if title.startswith("ray::") and at_work and any(name in title for name in names):
                 found.append(process)
-        except (psutil.NoSuchProcess, psutil.ZombieProcess):
-            continue
     return found
+
+
+def _killed(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        process.kill()
+        return True
+    return False
 
 
 def images(output: Path) -> list[dict[str, object]]:
