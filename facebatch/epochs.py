@@ -71,7 +71,7 @@ class Epoch:
             replace(dataset.storage.options, timeout=_PATIENCE, retries=0), dataset.storage.credentials
         )
         self._stop = threading.Event()
-        self._ended = False
+        self._stopped, self._ended = False, False
         self.lost: str | None = None
         """Why the heart has stopped, if it has. The run is interrupted then, well before another may take over."""
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
@@ -86,6 +86,7 @@ class Epoch:
 
         What these write counts until the next run has settled, and never after.
         """
+        self._stopped = True
         self._stop.set()
 
     def end(self) -> None:
@@ -107,6 +108,8 @@ class Epoch:
                     signal.pthread_kill(threading.main_thread().ident or 0, _WAKE)
                     return
             self._stop.wait(BEAT)
+        if not self._stopped:
+            return
         with suppress(StorageError):  # then `end` tries, with all its retries, and says what is wrong
             self._storage.put(epoch_path(self._dataset, self.number, "ended"), b"")
             self._ended = True

@@ -44,12 +44,12 @@ def expected(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def nodes() -> Iterator[Callable[[int], Nodes]]:
-    """Starts a cluster with so many CPUs on its head."""
+def nodes() -> Iterator[Callable[..., Nodes]]:
+    """Starts a cluster with so many CPUs on its head, and an object store of so many bytes."""
     started: list[Nodes] = []
 
-    def start(cpus: int) -> Nodes:
-        started.append(Nodes(cpus))
+    def start(*share: int) -> Nodes:
+        started.append(Nodes(*share))
         return started[-1]
 
     yield start

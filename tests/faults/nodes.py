@@ -55,6 +55,14 @@ class Node:
         """What runs on this node."""
         return psutil.Process(self._process.pid).children(recursive=True)
 
+    def memory(self) -> int:
+        """Bytes that all processes of the node use together, shared pages counted once."""
+        total = 0
+        for process in self.processes():
+            with suppress(psutil.NoSuchProcess):
+                total += process.memory_full_info().pss
+        return total
+
     def close(self) -> None:
         if self._process.poll() is None:
             self.kill()
@@ -68,19 +76,23 @@ class Node:
 class Nodes:
     """A head, where drivers run, and the nodes that are added to it."""
 
-    def __init__(self, cpus: int) -> None:
+    def __init__(self, cpus: int, store: int = 100 << 20) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
         self._folder = Path(tempfile.mkdtemp(prefix="fb"))  # short: Ray's sockets lie in it
         port = self.address.rpartition(":")[2]
         words = [f"--port={port}", f"--temp-dir={self._folder}", "--include-dashboard=false"]
-        self.head = Node("--head", *words, *_share(cpus))
+        self.head = Node("--head", *words, *_share(cpus, store))
         self._others: list[Node] = []
 
     def add(self, cpus: int) -> Node:
-        self._others.append(Node(f"--address={self.address}", *_share(cpus)))
+        self._others.append(Node(f"--address={self.address}", *_share(cpus, 100 << 20)))
         return self._others[-1]
+
+    def spilled(self) -> list[Path]:
+        """The files with objects for which the object stores had no room."""
+        return [file for folder in self._folder.glob("session_2*/ray_spilled*") for file in folder.iterdir()]
 
     def close(self) -> None:
         for node in (*self._others, self.head):
@@ -88,5 +100,5 @@ class Nodes:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def _share(cpus: int) -> list[str]:
-    return [f"--num-cpus={cpus}", f"--object-store-memory={100 << 20}"]
+def _share(cpus: int, store: int) -> list[str]:
+    return [f"--num-cpus={cpus}", f"--object-store-memory={store}"]

@@ -10,7 +10,7 @@ import pytest
 from tests.faults.nodes import Nodes
 from tests.faults.runs import Run, assert_same, workers
 
-Start = Callable[[int], Nodes]
+Start = Callable[..., Nodes]
 
 
 @pytest.mark.parametrize("layout", ["fused", "split"])
