@@ -23,12 +23,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory, group: np.ndarray, astronaut: bytes, hopper: bytes) -> Path:
-    """80 files: the two photographs, and pictures of both, moved about."""
+    """60 files: the two photographs, and pictures of both, moved about."""
     folder = tmp_path_factory.mktemp("photos")
     random = np.random.default_rng(0)
     (folder / "astronaut.png").write_bytes(astronaut)
     (folder / "hopper.jpg").write_bytes(hopper)
-    for i in range(78):
+    for i in range(58):
         moved = np.roll(group, random.integers(0, 600, 2), axis=(0, 1))
         (folder / f"{i:03d}.jpg").write_bytes(encode(moved, "JPEG", quality=92))
     return folder

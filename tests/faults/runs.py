@@ -12,6 +12,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 import psutil
 import pyarrow as pa
@@ -21,6 +22,7 @@ from facebatch.storage import Storage
 from facebatch.verify import verify
 from tests.e2e.conftest import assert_same_faces, table
 
+T = TypeVar("T")
 SMALL = ("shards.files=2", "run.commit_images=4")
 """Many small tasks: there is always one on its way. Rows say which shard they were planned in, so all runs have it."""
 _LONGEST = 240.0
@@ -73,13 +75,14 @@ class Run:
         """How many bundles of rows count so far."""
         return len(list(self.output.glob("_facebatch/records/*.json")))
 
-    def wait_for(self, what: Callable[[], object]) -> None:
-        """Until something is so. The run must not end before."""
+    def wait_for(self, what: Callable[[], T]) -> T:
+        """What there is, as soon as there is something. The run must not end before."""
         until = time.monotonic() + _LONGEST
-        while not what():
+        while not (found := what()):
             assert self.process.poll() is None, self.said
             assert time.monotonic() < until, self.said
             time.sleep(0.02)
+        return found
 
     def family(self) -> list[psutil.Process]:
         """The processes of the Ray that this run has started for itself."""

@@ -13,16 +13,17 @@ from tests.faults.runs import Run, assert_same, workers
 Start = Callable[..., Nodes]
 
 
-@pytest.mark.parametrize("layout", ["fused", "split"])
+@pytest.mark.parametrize(("layout", "actors"), [("fused", 3), ("split", 2)])
 def test_one_of_three_nodes_is_lost_with_actors_at_work(
-    layout: str, nodes: Start, photos: Path, expected: Path, tmp_path: Path
+    layout: str, actors: int, nodes: Start, photos: Path, expected: Path, tmp_path: Path
 ) -> None:
     cluster = nodes(2)
     cluster.add(2)
     lost = cluster.add(2)
-    words = [f"run.address={cluster.address}", f"run.layout={layout}"]
+    words = [f"run.address={cluster.address}", f"run.layout={layout}", f"run.actors={actors}"]
     with Run(photos, tmp_path / "out", *words) as run:
-        run.wait_for(lambda: run.commits() and workers(lost.processes(), "(index)", "(detect)"))
+        run.wait_for(run.commits)
+        run.wait_for(lambda: workers(lost.processes(), "(index)", "(detect)", "(embed)"))
         assert workers(cluster.head.processes(), "_Counts"), "the meter is where the driver is"
         lost.kill()
         assert run.end() == 0, run.said
@@ -38,7 +39,7 @@ def test_where_the_lost_actors_take_all_room_the_run_is_laid_out_anew(
     lost = cluster.add(cpus)
     words = [f"run.address={cluster.address}", f"run.layout={layout}", "run.patience=20"]
     with Run(photos, tmp_path / "out", *words) as run:
-        run.wait_for(lambda: run.commits())
+        run.wait_for(run.commits)
         lost.kill()
         assert run.end() == 0, run.said
         assert "1 of 2 nodes were lost, and for 1" in run.said
@@ -53,7 +54,7 @@ def test_nodes_that_are_too_few_for_the_plan_end_the_run_and_with_another_the_sa
     lost = cluster.add(1)
     words = [f"run.address={cluster.address}", "run.layout=fused", "run.actors=3", "run.patience=20"]
     with Run(photos, tmp_path / "out", *words) as run:
-        run.wait_for(lambda: run.commits())
+        run.wait_for(run.commits)
         lost.kill()
         assert run.end() == 1, run.said
         assert "1 of 2 nodes were lost" in run.said
