@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -92,6 +93,7 @@ def _settings(arguments: argparse.Namespace) -> config.Config:
 def _run_index(settings: config.Config) -> int:
     from facebatch.pipeline.index import index  # here, because importing Ray takes a second that --help need not pay
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # of schedulers and `ray job stop`: as Ctrl-C
     summary.show(_stdout(), summary.rows(index(settings, _stderr())))
     return 0
 

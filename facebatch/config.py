@@ -123,6 +123,10 @@ class Run:
     image_seconds: Annotated[float, Field(gt=0)] = 5.0
     """Seconds that an image may take to decode, and half a second more for each megapixel. One that takes longer is
     tried again in a process of its own: failed/TIMEOUT."""
+    restarts: Count = 64
+    """Times that an actor is started again after its process or node was lost, and that a task is tried again."""
+    patience: Positive = 900
+    """Seconds in which nothing moves before a run gives up. Longer than `storage.retries` take."""
     address: str | None = None
     """A Ray cluster; without it RAY_ADDRESS, else a Ray of its own on this machine."""
     retry: tuple[str, ...] = ()

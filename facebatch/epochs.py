@@ -16,10 +16,11 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from types import FrameType
+from typing import Any, NoReturn, Protocol
 
 import psutil
 
@@ -36,6 +37,8 @@ _PATIENCE = 5
 """Seconds for writing one heartbeat. With a run's own retries, minutes would pass before a dead storage is noticed."""
 _WAKE = signal.SIGUSR1
 """Ends a run that lost its heart. Not SIGINT: shells start background jobs of scripts with SIGINT ignored."""
+_STOPS = (signal.SIGINT, signal.SIGTERM)
+"""Ctrl-C, and what schedulers send before they kill (`ray job stop` three seconds later)."""
 
 
 class Superseded(FacebatchError):
@@ -70,6 +73,7 @@ class Epoch:
             replace(dataset.storage.options, timeout=_PATIENCE, retries=0), dataset.storage.credentials
         )
         self._stop = threading.Event()
+        self._stopped, self._ended = False, False
         self.lost: str | None = None
         """Why the heart has stopped, if it has. The run is interrupted then, well before another may take over."""
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
@@ -79,11 +83,20 @@ class Epoch:
     def guard(self) -> EpochGuard:
         return EpochGuard(self._dataset, self.number)
 
+    def stop(self) -> None:
+        """Have it said at once that this run is over, by the heart, while its workers are still being stopped.
+
+        What these write counts until the next run has settled, and never after.
+        """
+        self._stopped = True
+        self._stop.set()
+
     def end(self) -> None:
         """Say that this run is over, so that the next one need not wait."""
         self._stop.set()
         self._thread.join()
-        self._dataset.storage.put(epoch_path(self._dataset, self.number, "ended"), b"")
+        if not self._ended:
+            self._dataset.storage.put(epoch_path(self._dataset, self.number, "ended"), b"")
 
     def _beat(self) -> None:
         count, last = 0, time.monotonic()
@@ -97,24 +110,38 @@ class Epoch:
                     signal.pthread_kill(threading.main_thread().ident or 0, _WAKE)
                     return
             self._stop.wait(BEAT)
+        if not self._stopped:
+            return
+        with suppress(StorageError):  # then `end` tries, with all its retries, and says what is wrong
+            self._storage.put(epoch_path(self._dataset, self.number, "ended"), b"")
+            self._ended = True
 
 
 @contextmanager
 def taken(dataset: Dataset, wait: float = EXPIRY) -> Iterator[Epoch]:
     """Be the next run of this dataset while the block lasts. Waits for a run on another host to be found dead.
 
-    For the main thread: a run whose heartbeat cannot be written any more is interrupted there (KeyboardInterrupt).
-    Raises FacebatchError while another run is alive.
+    For the main thread: a run whose heartbeat cannot be written any more is interrupted there, as one that gets SIGINT
+    or SIGTERM is (KeyboardInterrupt). Raises FacebatchError while another run is alive.
     """
-    before = signal.signal(_WAKE, signal.default_int_handler)
+    before = {_WAKE: signal.signal(_WAKE, signal.default_int_handler)}
     try:
         epoch = _take(dataset, wait)
+
+        def stop(number: int, frame: FrameType | None) -> NoReturn:
+            epoch.stop()
+            raise KeyboardInterrupt
+
+        for number in _STOPS:
+            if signal.getsignal(number) != signal.SIG_IGN:  # as shells have it for the background jobs of scripts
+                before[number] = signal.signal(number, stop)
         try:
             yield epoch
         finally:
             epoch.end()
     finally:
-        signal.signal(_WAKE, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _take(dataset: Dataset, wait: float) -> Epoch:

@@ -153,6 +153,29 @@ def test_a_heartbeat_that_cannot_be_written_stops_the_run(dataset: Dataset, monk
         signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_told_to_stop_says_at_once_that_it_is_over(dataset: Dataset, stop: signal.Signals) -> None:
+    """Its workers are stopped meanwhile, which can last longer than the three seconds until it is killed."""
+    before = signal.getsignal(stop)
+    with taken(dataset):
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(stop)
+        until = time.monotonic() + 30
+        while dataset.storage.stat(epochs.epoch_path(dataset, 1, "ended")) is None:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+    assert signal.getsignal(stop) == before
+
+
+def test_a_signal_that_the_shell_has_its_background_jobs_ignore_is_ignored(dataset: Dataset) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with taken(dataset):
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_the_heart_beats(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(epochs, "BEAT", 0.02)
     with taken(dataset):

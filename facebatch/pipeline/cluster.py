@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -72,6 +74,7 @@ def _workers() -> list[psutil.Process]:
 
 
 def _connect(address: str | None) -> None:
+    before = signal.getsignal(signal.SIGTERM)
     try:
         if address:
             ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
@@ -92,6 +95,10 @@ def _connect(address: str | None) -> None:
             raise
         token = "; if it asks for a token, as Ray's clusters do, put that into ~/.ray/auth_token"
         raise UsageError(f"Ray cannot be reached at {address}: {error}{token}") from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            # Ray's own handler kills its processes and leaves, without a word and without an end of the epoch.
+            signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -4,35 +4,37 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import ray
 import ray.exceptions
+from ray.data.exceptions import ExecutionTimeoutError
 from rich.console import Console
 
 from facebatch import epochs, ledger, packs, plan, release
-from facebatch.config import Config
+from facebatch.config import Config, Run
 from facebatch.contract import contract, contract_id
 from facebatch.dataset import Dataset
 from facebatch.epochs import Epoch, Guard
-from facebatch.errors import FacebatchError, Unreconciled
+from facebatch.errors import FacebatchError, Unreconciled, UsageError
 from facebatch.failpoints import failpoint
 from facebatch.ledger import State
 from facebatch.packs import Model
 from facebatch.pipeline import job as jobs
 from facebatch.pipeline.cluster import LOGS, connected
 from facebatch.pipeline.datasource import ShardSource
-from facebatch.pipeline.journal import JournalActor, RemoteJournal
+from facebatch.pipeline.journal import RemoteJournal
 from facebatch.pipeline.meter import Meter
 from facebatch.pipeline.pools import Work, lay_out
+from facebatch.pipeline.watch import Stranded
 from facebatch.plan import Listing, Shard
 from facebatch.plugins import Wanted
 from facebatch.progress import Progress, Target, listed
 from facebatch.reader import Reader
 from facebatch.reasons import Reason
-from facebatch.session import CPU, Session, providers
+from facebatch.session import CPU, CUDA, Session, providers
 from facebatch.sink import Writer
 from facebatch.sources import inputs
 from facebatch.sources.base import Base
@@ -60,6 +62,24 @@ def index(config: Config, console: Console) -> Summary:
     Raises UsageError before anything is written, FacebatchError when the run cannot go on (the same command resumes
     it), Unreconciled when the sums do not add up.
     """
+    lost: Stranded | None = None
+    while True:
+        try:
+            return _run(config, console)
+        except Stranded as error:
+            # The same command again, as a user would type it: in a new epoch, so that nothing of the old layout that
+            # still runs somewhere can write, and laid out for the nodes there are now.
+            say(console, f"{error}; the run goes on from what was committed, laid out anew")
+            lost = error
+            if error.on_gpus:
+                config = replace(config, run=replace(config.run, provider="cuda"))
+        except UsageError as error:
+            if lost is None:
+                raise
+            raise FacebatchError(f"{lost}, and they are too few: {error}") from error
+
+
+def _run(config: Config, console: Console) -> Summary:
     started = time.monotonic()
     dataset = Dataset.at(Storage(config.storage), config.output)
     inputs.check(dataset.storage, config)
@@ -205,31 +225,54 @@ def _compute(
         reader = Reader(writer.dataset, Base.at(config.base_uri), config.decode.max_bytes)
         left = [(shard, state.done.get(shard.shard_id, [])) for shard in todo]
         source = ShardSource(reader, epoch.guard, layout.block_bytes, left)
-        meter = Meter.remote()  # type: ignore[attr-defined]
-        journal = RemoteJournal(JournalActor.remote())
-        job = jobs.Job(config, detector.pack, ray.put(detector), ray.put(embedder), meter, journal)
+        meter = Meter()
+        journal = RemoteJournal()
+        job = jobs.Job(config, detector.pack, ray.put(detector), ray.put(embedder), meter.handle, journal)
         started = time.monotonic()
         try:
-            with Progress(console, Target(known, size), lambda: ray.get(meter.read.remote())) as progress:
+            with Progress(console, Target(known, size), meter.read) as progress:
                 jobs.run(job, source, layout, writer)
-        except ray.exceptions.RayError as error:
-            raise _translated(error) from error
+        except Stranded as error:
+            error.on_gpus = layout.pools[0].place.provider == CUDA
+            raise
+        except (ray.exceptions.RayError, ExecutionTimeoutError) as error:
+            raise _translated(error, config.run) from error
         except KeyboardInterrupt:
             if epoch.lost:
                 raise FacebatchError(f"{epoch.lost}; run the same command again") from None
             raise
-        return Cost(time.monotonic() - started, progress.peak_bytes, ray.get(meter.seats.remote()), provider)
+        return Cost(time.monotonic() - started, progress.peak_bytes, meter.seats(), provider)
 
 
-def _translated(error: ray.exceptions.RayError) -> FacebatchError:
-    """What a worker raised, in our words where it is an error of ours."""
+_ON = "What was committed stays, and the same command goes on from there"
+_DEATHS = (
+    ray.exceptions.RayActorError,
+    ray.exceptions.WorkerCrashedError,
+    ray.exceptions.NodeDiedError,
+    ray.exceptions.ObjectLostError,
+)
+"""How Ray tells that a process was lost and could not be made good, for want of restarts."""
+
+
+def _translated(error: Exception, run: Run) -> FacebatchError:
+    """What a worker raised, in our words where it is an error of ours; and what the loss of workers comes to."""
     cause = getattr(error, "cause", None) or error
     words = str(cause).strip().splitlines() or [type(cause).__name__]
     if isinstance(cause, FacebatchError):
         return type(cause)(words[0])  # the lines behind it are Ray's advice
+    if isinstance(cause, ExecutionTimeoutError):
+        return FacebatchError(
+            f"nothing has moved for {run.patience} s (run.patience): the cluster may have lost the room that a stage "
+            f"needs, or a worker hangs; `ray status` and the logs in {LOGS} on each node tell. {_ON}"
+        )
+    if isinstance(cause, _DEATHS):
+        return FacebatchError(
+            f"workers died again and again, and were started again {run.restarts} times at most (run.restarts): "
+            f"{type(cause).__name__}: {words[0]} Look at worker-*.err and raylet.out in {LOGS} on the workers' nodes: "
+            f"memory that ran out, or a crash in a library. {_ON}"
+        )
     return FacebatchError(
-        f"a worker failed: {type(cause).__name__}: {words[0]}. What was committed stays, and the same command goes on "
-        f"from there. The workers' logs are in {LOGS}"
+        f"a worker failed: {type(cause).__name__}: {words[0]}. {_ON}. The workers' logs are in {LOGS}"
     )
 
 

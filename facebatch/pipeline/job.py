@@ -15,21 +15,19 @@ import pyarrow as pa
 import ray
 import ray.data
 
-from facebatch.config import Config
+from facebatch.config import Config, Run
 from facebatch.detect import Settings
 from facebatch.packs import Model, Pack
 from facebatch.pipeline.datasink import CommitSink
 from facebatch.pipeline.datasource import ShardSource
 from facebatch.pipeline.meter import counted
 from facebatch.pipeline.pools import TASK_CPUS, Layout, Pool
+from facebatch.pipeline.watch import Watch
 from facebatch.sink import Writer
 from facebatch.stages import ChipStage, DecodeStage, DetectStage, EmbedStage, FusedStage, Place, Stage
 from facebatch.suspects import Cautious, Notes
 from facebatch.trial import Rules
 from facebatch.work import Work, from_table, to_table
-
-_ACTOR_RESTARTS = 4
-"""Ray's default is without end: one image that crashes the decoder would then restart its actor for ever."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +50,11 @@ class Job:
 
 def run(job: Job, source: ShardSource, layout: Layout, writer: Writer) -> None:
     """Index all shards of the source. Returns when every row is committed; raises what a worker raised."""
-    _configure(layout)
-    rows = ray.data.read_datasource(source, override_num_blocks=len(source), num_cpus=TASK_CPUS)
+    _configure(layout, job.config.run)
+    retries = _remote_args(max_retries=job.config.run.restarts)
+    rows = ray.data.read_datasource(
+        source, override_num_blocks=len(source), num_cpus=TASK_CPUS, ray_remote_args=retries
+    )
     if layout.name == "fused":
         rows = _actors(rows, job, layout.pools[0], fused, last=True)
     else:
@@ -62,7 +63,8 @@ def run(job: Job, source: ShardSource, layout: Layout, writer: Writer) -> None:
         rows = _actors(rows, job, detect, detecting)
         rows = _tasks(rows, job, chip, layout.decode_cpus)
         rows = _actors(rows, job, embed, embedding, last=True)
-    rows.write_datasink(CommitSink(writer, layout.commit_images), ray_remote_args={"num_cpus": TASK_CPUS})
+    sink = CommitSink(writer, layout.commit_images)
+    rows.write_datasink(sink, ray_remote_args={"num_cpus": TASK_CPUS, **retries})
 
 
 def fused(job: Job, place: Place) -> Stage:
@@ -113,14 +115,14 @@ class StageActor:
 
 def _actors(rows: Any, job: Job, pool: Pool, recipe: Recipe, last: bool = False) -> Any:
     return rows.map_batches_internal(
-        StageActor,
+        type(pool.name, (StageActor,), {}),  # what `ps`, dashboards and Ray's messages call it
         fn_constructor_args=(job, recipe, pool, last),
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(size=pool.actors, max_tasks_in_flight_per_actor=2),
         num_cpus=pool.cpus,
         num_gpus=pool.gpus,
         udf_modifying_row_count=False,
-        **_remote_args(max_restarts=_ACTOR_RESTARTS, max_task_retries=_ACTOR_RESTARTS),
+        **_remote_args(max_restarts=job.config.run.restarts, max_task_retries=job.config.run.restarts),
     )
 
 
@@ -131,7 +133,13 @@ def _tasks(rows: Any, job: Job, recipe: Recipe, cpus: float) -> Any:
         return pa.concat_tables([to_table(works) for works in stage.block(_batches(table, job.config.run.batch))])
 
     work.__name__ = recipe.__name__
-    return rows.map_batches_internal(work, batch_format="pyarrow", num_cpus=cpus, udf_modifying_row_count=False)
+    return rows.map_batches_internal(
+        work,
+        batch_format="pyarrow",
+        num_cpus=cpus,
+        udf_modifying_row_count=False,
+        **_remote_args(max_retries=job.config.run.restarts),
+    )
 
 
 def _batches(table: pa.Table, size: int) -> Iterator[list[Work]]:
@@ -149,7 +157,11 @@ def devices(gpus: float) -> str:
 
 
 def _remote_args(**args: Any) -> dict[str, Any]:
-    """The one place for arguments that Ray Data takes only in the way that goes away in Ray 2.64."""
+    """The one place for arguments that Ray Data takes only in the way that goes away in Ray 2.64.
+
+    Restarts and retries among them are finite: Ray Data's own are without end, and an image that crashes the decoder
+    would restart its actor for ever.
+    """
     return args
 
 
@@ -158,7 +170,7 @@ def _model(reference: Any) -> Model:
     return model
 
 
-def _configure(layout: Layout) -> None:
+def _configure(layout: Layout, run: Run) -> None:
     context = ray.data.DataContext.get_current()
     context.target_max_block_size = layout.block_bytes
     context.max_errored_blocks = 0  # an errored block is lost images: never tolerated
@@ -167,3 +179,5 @@ def _configure(layout: Layout) -> None:
     context.enable_operator_progress_bars = False
     context.print_on_execution_start = False
     context.wait_for_min_actors_s = 300  # a pool that cannot start fails the job, and does not crawl
+    context.execution_no_progress_timeout_s = run.patience
+    context.custom_execution_callback_classes = [Watch]

@@ -1,18 +1,58 @@
-"""Counters that all workers add to, for the progress display only: what counts in the end are the records."""
+"""Counters that all workers add to, for the progress display only: what counts in the end are the records.
+
+Losing them must never cost a run, so additions are not awaited, and what cannot be read stays as it was.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 
 import ray
+import ray.exceptions
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from facebatch.work import Work
 
+_PATIENCE = 5.0
+"""Seconds for an answer."""
 
-@ray.remote(num_cpus=0)
+
 class Meter:
-    """One small actor. Additions are not awaited, so it costs a batch some microseconds."""
+    """A small actor beside the driver, with whom it lives and dies whatever happens to other nodes.
 
+    `handle` is what workers add to. A process of it that dies is started again; the counts go on from what was read.
+    """
+
+    def __init__(self) -> None:
+        here = ray.get_runtime_context().get_node_id()
+        self.handle = _Counts.options(  # type: ignore[attr-defined]
+            scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False)
+        ).remote()
+        self._before: Counter[str] = Counter()
+        self._last: Counter[str] = Counter()
+
+    def read(self) -> dict[str, int]:
+        """The counts, as far as they are known."""
+        try:
+            now = Counter(ray.get(self.handle.read.remote(), timeout=_PATIENCE))
+        except ray.exceptions.RayError:
+            return dict(self._before + self._last)
+        if now["images"] < self._last["images"]:  # another process than before, which began with nothing
+            self._before += self._last
+        self._last = now
+        return dict(self._before + self._last)
+
+    def seats(self) -> dict[str, list[str]]:
+        """For each stage the GPUs that its workers see, as CUDA counts them on their node; '' for none."""
+        try:
+            seats: dict[str, list[str]] = ray.get(self.handle.seats.remote(), timeout=_PATIENCE)
+        except ray.exceptions.RayError:
+            return {}
+        return seats
+
+
+@ray.remote(num_cpus=0, max_restarts=-1)
+class _Counts:
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
         self._seats: dict[str, list[str]] = {}
@@ -27,7 +67,6 @@ class Meter:
             seats.append(devices)
 
     def seats(self) -> dict[str, list[str]]:
-        """For each stage the GPUs that its workers see, as CUDA counts them on their node; '' for none."""
         return {stage: sorted(seats) for stage, seats in sorted(self._seats.items())}
 
     def read(self) -> dict[str, int]:

@@ -59,18 +59,18 @@ def test_a_run_takes_these_steps(anew: Anew) -> None:
 
 
 def test_the_steps_are_those_of_facebatch_index() -> None:
-    def calls(file: Path) -> list[str]:
+    def calls(file: Path, function: str) -> list[str]:
         body = next(
             node
             for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
-            if isinstance(node, ast.FunctionDef) and node.name == "index"
+            if isinstance(node, ast.FunctionDef) and node.name == function
         )
         made = [n.func for n in ast.walk(body) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)]
         named = sorted((call.lineno, call.attr) for call in made)
         order = ("open", "taken", "note_run", "settle", "state", "write_empty", "sweep")
         return [name for _, name in named if name in order]
 
-    assert calls(Path(steps.__file__)) == calls(ROOT / "facebatch" / "pipeline" / "index.py")
+    assert calls(Path(steps.__file__), "index") == calls(ROOT / "facebatch" / "pipeline" / "index.py", "_run")
 
 
 def test_a_kill_at_any_step_costs_nothing(anew: Anew) -> None:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import ray.exceptions
+from ray.data.exceptions import ExecutionTimeoutError
 from rich.console import Console
 
 from facebatch import config, epochs, plan
 from facebatch.dataset import Dataset
 from facebatch.epochs import EpochGuard, Superseded
-from facebatch.errors import FacebatchError
+from facebatch.errors import FacebatchError, UsageError
+from facebatch.pipeline import index as pipeline
 from facebatch.pipeline.index import _planned
+from facebatch.pipeline.watch import Stranded
 from facebatch.sources import Source, inputs
 from facebatch.storage import Storage
+from facebatch.summary import Summary
 
 SILENT = Console(file=io.StringIO())
 
@@ -67,3 +73,68 @@ def test_a_plan_that_another_run_froze_meanwhile_stands_alone(
         with pytest.raises(FacebatchError, match="was written by another run"):
             _planned(dataset, epoch.guard, settings, SILENT)
         assert [shard.rows for shard in plan.shards(dataset)] == [3]
+
+
+class Runs:
+    """Stands in for the runs that `index` makes: what each comes to, and the provider it was told to use."""
+
+    def __init__(self, *outcomes: Exception | Summary) -> None:
+        self._outcomes = iter(outcomes)
+        self.providers: list[str] = []
+
+    def __call__(self, settings: config.Config, console: Console) -> Summary:
+        self.providers.append(settings.run.provider)
+        outcome = next(self._outcomes)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+
+def _stranded(on_gpus: bool) -> Stranded:
+    stranded = Stranded("1 of 2 nodes were lost")
+    stranded.on_gpus = on_gpus
+    return stranded
+
+
+DONE = Summary({}, 4, 4, 1.0, 1.0, 0, "out", {})
+
+
+@pytest.mark.parametrize(("on_gpus", "second"), [(False, "auto"), (True, "cuda")])
+def test_a_stranded_run_goes_on_by_itself_and_never_on_cpus_in_place_of_gpus(
+    on_gpus: bool, second: str, settings: config.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, said = Runs(_stranded(on_gpus), _stranded(on_gpus), DONE), io.StringIO()
+    monkeypatch.setattr(pipeline, "_run", runs)
+    assert pipeline.index(settings, Console(file=said, width=200)) is DONE
+    assert runs.providers == ["auto", second, second]
+    assert "1 of 2 nodes were lost; the run goes on from what was committed, laid out anew" in said.getvalue()
+
+
+def test_a_plan_that_does_not_fit_is_bad_usage_at_first_and_a_failure_when_nodes_were_lost(
+    settings: config.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unfit = UsageError("this plan needs 3 CPUs and Ray has 1")
+    monkeypatch.setattr(pipeline, "_run", Runs(unfit))
+    with pytest.raises(UsageError):
+        pipeline.index(settings, SILENT)
+    monkeypatch.setattr(pipeline, "_run", Runs(_stranded(False), unfit))
+    with pytest.raises(FacebatchError, match="nodes were lost, and they are too few: this plan needs 3") as failed:
+        pipeline.index(settings, SILENT)
+    assert failed.value.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ExecutionTimeoutError("Dataset execution made no progress\nmore"), r"nothing has moved for 900 s.*ray status"),
+        (ray.exceptions.WorkerCrashedError(), r"died again and again.*64 times.*run\.restarts.*worker-\*\.err"),
+        (ray.exceptions.RuntimeEnvSetupError("no pip"), r"a worker failed: RuntimeEnvSetupError"),
+    ],
+)
+def test_what_ends_a_job_is_one_sentence_that_says_where_to_look(error: Exception, words: str) -> None:
+    told = pipeline._translated(error, config.Run())
+    assert re.search(words, str(told))
+    assert "the same command goes on from there" in str(told)
+    assert "logs" in str(told)
+    assert "\n" not in str(told)
+    assert told.exit_code == 1

@@ -1,6 +1,15 @@
 """What the progress display counts."""
 
-from facebatch.pipeline.meter import counted
+from __future__ import annotations
+
+from collections import Counter
+from types import SimpleNamespace
+
+import pytest
+import ray
+import ray.exceptions
+
+from facebatch.pipeline.meter import Meter, counted
 from facebatch.reasons import Reason
 from tests.test_sink import work
 
@@ -14,3 +23,39 @@ def test_a_batch_is_counted_by_outcome() -> None:
         "faces": 3,
         "bytes": 40,
     }
+
+
+class Answers:
+    """What the meter's process answers, one after the other; None: it is being started again."""
+
+    def __init__(self, *answers: dict[str, int] | None) -> None:
+        self._answers = iter(answers)
+
+    def get(self, reference: object, timeout: float) -> dict[str, int]:
+        answer = next(self._answers)
+        if answer is None:
+            raise ray.exceptions.ActorUnavailableError("restarting", None)
+        return answer
+
+
+@pytest.fixture
+def meter() -> Meter:
+    asked = SimpleNamespace(remote=lambda: object())
+    made = Meter.__new__(Meter)
+    made.handle = SimpleNamespace(read=asked, seats=asked)
+    made._before, made._last = Counter(), Counter()
+    return made
+
+
+def test_counts_stand_still_while_the_meter_is_away_and_go_on_when_it_is_back(
+    meter: Meter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = Answers({"images": 7, "faces": 2}, None, {"images": 3}, {"images": 5, "faces": 1}, None)
+    monkeypatch.setattr(ray, "get", answers.get)
+    assert [meter.read()["images"] for _ in range(5)] == [7, 7, 10, 12, 12]
+    assert meter._before + meter._last == {"images": 12, "faces": 3}
+
+
+def test_seats_that_cannot_be_asked_for_are_none(meter: Meter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "get", Answers(None).get)
+    assert meter.seats() == {}

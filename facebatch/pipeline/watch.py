@@ -1,0 +1,69 @@
+"""The watch over a running job: a cluster that has shrunk until nothing moves is noticed.
+
+When a node is lost, Ray starts its actors again wherever there is room. They may take the CPUs that were left for read
+and write tasks, or wait for CPUs that idle actors of another pool hold: pools of a fixed size never give a place back,
+and Ray waits for ever (seen: two nodes of one CPU each, one lost). Pools that may shrink are no cure. Ray then reserves
+less for them, takes idle actors away from healthy runs too, and cannot shrink a pool whose waiting actors hold tasks.
+So the run is laid out anew for the nodes that are left: by the planner, from what is committed (`index`).
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import ray
+from ray.data._internal.execution.execution_callback import ExecutionCallback
+
+from facebatch.errors import FacebatchError
+
+SHRUNK_PATIENCE = 60.0
+"""Seconds in which nothing moves, after nodes were lost, until a run is laid out anew. An actor starts in 5 to 30."""
+_EVERY = 1.0
+"""Seconds between looks: Ray's loop takes a step many times a second."""
+
+
+class Stranded(FacebatchError):
+    """Nodes were lost, and what is left of the cluster cannot go on with the layout there is."""
+
+    on_gpus = False
+    """Whether that layout was for GPUs, set by who made it: a CPU must not go on in their place."""
+
+
+class Watch(ExecutionCallback):
+    """Raises Stranded inside Ray Data's loop, which ends the execution. Made by Ray, one for each execution."""
+
+    def before_execution_starts(self, executor: Any) -> None:
+        self._nodes = alive()
+        self._moved, self._looked = 0.0, 0.0
+        self._counts: list[int] = []
+        # Earlier than Ray's own guard, which ends the run.
+        self._patience = min(SHRUNK_PATIENCE, executor._data_context.execution_no_progress_timeout_s / 2)
+
+    def on_execution_step(self, executor: Any) -> None:
+        now = time.monotonic()
+        if now - self._looked < _EVERY:
+            return
+        self._looked = now
+        counts = [n for operator, state in executor._topology.items() for n in _counts(operator, state)]
+        if counts != self._counts:
+            self._counts, self._moved = counts, now
+        elif now - self._moved >= self._patience and (lost := self._nodes - alive()):
+            raise Stranded(
+                f"{len(lost)} of {len(self._nodes)} nodes were lost, and for {now - self._moved:.0f} s nothing has "
+                f"moved on those that are left"
+            )
+
+
+def alive() -> set[str]:
+    """The nodes of the cluster that Ray has not given up."""
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}  # type: ignore[no-untyped-call]
+
+
+def _counts(operator: Any, state: Any) -> tuple[int, int, int]:
+    """What changes whenever an operator moves: the same three numbers as Ray's own guard against standstill."""
+    return (
+        operator.metrics.num_outputs_taken,
+        state.total_enqueued_input_blocks(),
+        state.total_enqueued_output_blocks(),
+    )

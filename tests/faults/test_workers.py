@@ -1,0 +1,45 @@
+"""Workers that die: their work is done again by others, a finite number of times."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.runs import Run, assert_same
+
+pytestmark = [pytest.mark.faults, pytest.mark.needs_models]
+
+
+@pytest.mark.parametrize(
+    ("layout", "names"),
+    [
+        ("fused", ["ReadShardSource", "(index)", "_Counts", "Write", "(index)"]),
+        ("split", ["(decode)", "(detect)", "(chip)", "(embed)", "Write", "(detect)"]),
+    ],
+)
+def test_a_worker_of_each_kind_is_killed_at_its_work(
+    layout: str, names: list[str], photos: Path, expected: Path, tmp_path: Path
+) -> None:
+    with Run(photos, tmp_path / "out", f"run.layout={layout}") as run:
+        for name in names:
+            run.kill_a_worker(name)
+        assert run.end() == 0, run.said
+        assert "Traceback" not in run.said, "the meter was lost, which costs nothing"
+    assert_same(tmp_path / "out", expected)
+
+
+def test_an_actor_that_dies_again_and_again_ends_the_run_in_our_words(
+    photos: Path, expected: Path, tmp_path: Path
+) -> None:
+    with Run(photos, tmp_path / "out", "run.restarts=2", "run.actors=1") as run:
+        for _ in range(3):
+            run.kill_a_worker("(index)")
+        assert run.end() == 1, run.said
+        assert "workers died again and again, and were started again 2 times at most (run.restarts)" in run.said
+        assert "worker-*.err" in run.said
+        assert "the same command goes on from there" in run.said
+        assert "Traceback" not in run.said
+    with Run(photos, tmp_path / "out") as run:
+        assert run.end() == 0, run.said
+    assert_same(tmp_path / "out", expected)

@@ -1,0 +1,81 @@
+"""The watch over a running job, with a cluster and a clock that are told what to be. No Ray is started here."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from facebatch.pipeline import watch
+from facebatch.pipeline.watch import SHRUNK_PATIENCE, Stranded, Watch
+
+
+class World:
+    """Nodes, a clock, and an operator that moves when told to."""
+
+    def __init__(self, patience: float) -> None:
+        self.nodes, self.now, self.taken = {"a", "b", "c"}, 1000.0, 0
+        self._patience = patience
+        self._watch = Watch()
+        self._watch.before_execution_starts(self._executor())
+
+    def wait(self, seconds: float) -> None:
+        """Ray's loop goes round, ten times a second."""
+        until = self.now + seconds
+        while self.now < until:
+            self.now += 0.1
+            self._watch.on_execution_step(self._executor())
+
+    def _executor(self) -> Any:
+        operator = SimpleNamespace(metrics=SimpleNamespace(num_outputs_taken=self.taken))
+        state = SimpleNamespace(total_enqueued_input_blocks=lambda: 3, total_enqueued_output_blocks=lambda: 0)
+        topology = SimpleNamespace(items=lambda: [(operator, state)])
+        context = SimpleNamespace(execution_no_progress_timeout_s=self._patience)
+        return SimpleNamespace(_topology=topology, _data_context=context)
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    return _world(monkeypatch, patience=900)
+
+
+def _world(monkeypatch: pytest.MonkeyPatch, patience: float) -> World:
+    made: list[World] = []
+    monkeypatch.setattr(watch, "alive", lambda: set(made[0].nodes) if made else {"a", "b", "c"})
+    monkeypatch.setattr(time, "monotonic", lambda: made[0].now if made else 1000.0)
+    made.append(World(patience))
+    return made[0]
+
+
+def test_a_standstill_of_a_whole_cluster_is_left_to_rays_own_guard(world: World) -> None:
+    world.wait(800)
+
+
+def test_a_lost_node_is_no_trouble_while_something_moves(world: World) -> None:
+    world.nodes.remove("b")
+    for _ in range(20):
+        world.wait(SHRUNK_PATIENCE / 2)
+        world.taken += 1
+
+
+def test_a_standstill_after_a_loss_ends_the_execution_and_says_so(world: World) -> None:
+    world.nodes.remove("b")
+    world.wait(SHRUNK_PATIENCE - 2)
+    with pytest.raises(Stranded, match=r"1 of 3 nodes were lost, and for 6\d s nothing has moved on those"):
+        world.wait(5)
+
+
+def test_a_node_that_came_instead_of_a_lost_one_does_not_hide_the_loss(world: World) -> None:
+    """Ray keeps what waits for room waiting where the new node has less of it."""
+    world.nodes = {"a", "b", "d"}
+    with pytest.raises(Stranded):
+        world.wait(SHRUNK_PATIENCE + 5)
+
+
+def test_it_is_earlier_than_rays_guard_also_where_that_is_set_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = _world(monkeypatch, patience=20)
+    world.nodes.remove("b")
+    with pytest.raises(Stranded, match="for 1[01] s"):
+        world.wait(15)
