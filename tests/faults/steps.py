@@ -191,7 +191,7 @@ class History:
     def _files(self, folder: str) -> Iterator[tuple[str, bytes]]:
         for found in self.storage.objects(self.dataset.internal(folder) + "/"):
             name = found.uri.rpartition("/")[2]
-            if not name.startswith("."):  # what a heart was just writing
+            if not name.startswith("."):  # what a kill has left half written
                 yield name, self.storage.read(found.uri)[0]
 
 
@@ -200,6 +200,7 @@ def anew(place: tuple[Storage, str], monkeypatch: pytest.MonkeyPatch) -> Anew:
     """Gives a new dataset at each call, on every storage."""
     monkeypatch.setattr("facebatch.epochs._lives", lambda *_: False)  # all runs are this process: the last one is dead
     monkeypatch.setattr("facebatch.epochs.signal.signal", lambda *_: None)  # of the main thread only; runs have theirs
+    monkeypatch.setattr("facebatch.epochs.Epoch._beat", lambda _: None)  # a thread, whose writes no step could be
     monkeypatch.setattr("facebatch.plan._PLAN_ROWS", 3)  # two plan files for six sources
     storage, folder = place
     numbers = count()
