@@ -15,12 +15,14 @@ import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 from facebatch.dataset import Dataset
 from facebatch.epochs import EpochGuard, Guard, epoch_path, last_epoch
 from facebatch.failpoints import failpoint
 from facebatch.plan import Shard
 from facebatch.sources import Ranges
+from facebatch.storage import NotFound
 
 ABSENT = "absent/"
 
@@ -205,10 +207,20 @@ def _length(ranges: Ranges) -> int:
 def _records(dataset: Dataset) -> Iterator[Record]:
     uris = [found.uri for found in dataset.storage.objects(dataset.internal("records/")) if _DATA.search(found.uri)]
     with ThreadPoolExecutor(16, thread_name_prefix="records") as threads:  # small objects: the wait is the round trip
-        for data, _ in threads.map(dataset.storage.read, uris):
+        for data in threads.map(partial(_read, dataset), uris):
+            if data is None:
+                continue
             raw = json.loads(data)
             ranges = {shard: [(low, high) for low, high in pairs] for shard, pairs in raw.pop("ranges").items()}
             yield Record(**{**raw, "images": File(**raw["images"]), "faces": File(**raw["faces"]), "ranges": ranges})
+
+
+def _read(dataset: Dataset, uri: str) -> bytes | None:
+    """A record; None where it was swept since it was listed, because it counts for nothing."""
+    try:
+        return dataset.storage.read(uri)[0]
+    except NotFound:
+        return None
 
 
 def _ends(dataset: Dataset) -> Iterator[tuple[str, tuple[int, Ranges]]]:

@@ -52,6 +52,7 @@ def work(index: int, faces: int = 0, shard: str = "s1", reason: Reason | None = 
     if reason:
         made.end(reason, "because")
         return made
+    made.content_sha256, made.phash, made.format, made.orientation = f"{index:064x}", index, "JPEG", 1
     made.faces = [face(x=i, seed=index * 10 + i) for i in range(faces)]
     made.status = Status.OK if faces else Status.NO_FACE
     return made
