@@ -257,7 +257,10 @@ def _work(shard: str, index: int, uri: str, member: str, sick: bool) -> Work:
     """The same faces whenever it is asked for the same image; one of the images is broken for good."""
     reason = Reason.ACCESS_DENIED if sick and (uri, member) in SICK else None
     broken = Reason.CORRUPT if (uri, member) == ("/photos/0.jpg", "") else None
-    number = int(hashlib.sha256(f"{uri}{member}".encode()).hexdigest()[:8], 16)
+    digest = hashlib.sha256(f"{uri}{member}".encode()).hexdigest()
+    number = int(digest[:8], 16)
     made = work(number, number % 3, shard, reason or broken)
     made.index, made.uri, made.member = index, uri, member
+    if not made.reason:
+        made.content_sha256, made.phash, made.format, made.orientation = digest, number, "JPEG", 1
     return made
