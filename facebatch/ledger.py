@@ -256,9 +256,9 @@ def _is_ours(uri: str, epoch: int) -> bool:
 
 
 def _is_leftover(uri: str, epoch: int) -> bool:
-    """What a killed local write of this epoch or an earlier one leaves aside."""
+    """What a killed local write of this epoch or an earlier one leaves aside; not what this run's heart just writes."""
     match = _ASIDE.search(uri)
-    return match is not None and int(match[1]) <= epoch
+    return match is not None and (int(match[1]) < epoch or (int(match[1]) == epoch and "/_facebatch/" not in uri))
 
 
 def record_path(dataset: Dataset, name: str) -> str:

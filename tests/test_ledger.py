@@ -132,9 +132,14 @@ def test_a_zombie_does_not_sweep_the_unfinished_writes_of_its_successor(tmp_path
     ours, theirs = (tmp_path / "images" / f".0000{n}-{'a' * 16}.parquet.{'b' * 32}.tmp" for n in (1, 2))
     ours.write_bytes(b"half")
     theirs.write_bytes(b"half")
+    beat = tmp_path / "_facebatch" / "epochs" / f".00001.alive.{'b' * 32}.tmp"
+    beat.write_bytes(b"7")
     ledger.sweep(dataset, Blind(1), state(dataset))
     assert not ours.exists()
     assert theirs.exists()
+    assert beat.exists(), "its own heart is writing"
+    ledger.sweep(dataset, Blind(2), state(dataset))
+    assert not beat.exists()
 
 
 def test_rows_to_be_tried_again_do_not_count_where_nothing_is_left_to_try(dataset: Dataset) -> None:

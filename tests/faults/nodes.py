@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 
+ROOT = str(Path(__file__).parents[2])
 _ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled",
     # A node that was lost is noticed after three seconds, not after fifteen.
@@ -35,7 +36,7 @@ class Node:
             [str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats", *words],
             stdout=self._said,
             stderr=subprocess.STDOUT,
-            env={**ours, **_ENVIRONMENT},
+            env={**ours, **_ENVIRONMENT, "PYTHONPATH": os.pathsep.join([ROOT, os.environ.get("PYTHONPATH", "")])},
             start_new_session=True,
         )
         while "Ray runtime started" not in self._text():
@@ -76,13 +77,13 @@ class Node:
 class Nodes:
     """A head, where drivers run, and the nodes that are added to it."""
 
-    def __init__(self, cpus: int, store: int = 100 << 20) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.address = f"127.0.0.1:{free.getsockname()[1]}"
+    def __init__(self, cpus: int, store: int = 100 << 20, jobs: bool = False) -> None:
+        """jobs: whether it takes jobs that are submitted to it, which its dashboard does."""
+        port, dashboard = _free_port(), _free_port()
+        self.address, self.jobs = f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}"
         self._folder = Path(tempfile.mkdtemp(prefix="fb"))  # short: Ray's sockets lie in it
-        port = self.address.rpartition(":")[2]
-        words = [f"--port={port}", f"--temp-dir={self._folder}", "--include-dashboard=false"]
+        words = [f"--port={port}", f"--temp-dir={self._folder}", f"--include-dashboard={str(jobs).lower()}"]
+        words += [f"--dashboard-port={dashboard}"] if jobs else []
         self.head = Node("--head", *words, *_share(cpus, store))
         self._others: list[Node] = []
 
@@ -98,6 +99,12 @@ class Nodes:
         for node in (*self._others, self.head):
             node.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def _share(cpus: int, store: int) -> list[str]:
