@@ -121,8 +121,8 @@ class Run:
     commit_images: Count = 0
     """Images in one commit."""
     image_seconds: Annotated[float, Field(gt=0)] = 5.0
-    """Seconds that an image may take to decode, and half a second more for each megapixel. One that takes longer is
-    tried again in a process of its own: failed/TIMEOUT."""
+    """Seconds that an image may take to decode, and four more for each megapixel. One that takes longer is tried again
+    in a process of its own: failed/TIMEOUT."""
     restarts: Count = 64
     """Times that an actor is started again after its process or node was lost, and that a task is tried again."""
     patience: Positive = 900

@@ -95,7 +95,10 @@ class Epoch:
         """Say that this run is over, so that the next one need not wait."""
         self._stop.set()
         self._thread.join()
-        if not self._ended:
+        if self.lost:
+            with suppress(StorageError):  # it is said already that the storage fails
+                self._storage.put(epoch_path(self._dataset, self.number, "ended"), b"")
+        elif not self._ended:
             self._dataset.storage.put(epoch_path(self._dataset, self.number, "ended"), b"")
 
     def _beat(self) -> None:
@@ -122,7 +125,8 @@ def taken(dataset: Dataset, wait: float = EXPIRY) -> Iterator[Epoch]:
     """Be the next run of this dataset while the block lasts. Waits for a run on another host to be found dead.
 
     For the main thread: a run whose heartbeat cannot be written any more is interrupted there, as one that gets SIGINT
-    or SIGTERM is (KeyboardInterrupt). Raises FacebatchError while another run is alive.
+    or SIGTERM is (KeyboardInterrupt), which becomes a FacebatchError that says so. Raises FacebatchError, too, while
+    another run is alive.
     """
     before = {_WAKE: signal.signal(_WAKE, signal.default_int_handler)}
     try:
@@ -137,6 +141,10 @@ def taken(dataset: Dataset, wait: float = EXPIRY) -> Iterator[Epoch]:
                 before[number] = signal.signal(number, stop)
         try:
             yield epoch
+        except KeyboardInterrupt:
+            if epoch.lost:
+                raise FacebatchError(f"{epoch.lost}; run the same command again") from None
+            raise
         finally:
             epoch.end()
     finally:

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from operator import itemgetter
 
 from facebatch.dataset import Dataset
 from facebatch.epochs import EpochGuard, Guard, epoch_path, last_epoch
@@ -166,7 +168,8 @@ def _accept(dataset: Dataset, records: Iterable[Record]) -> State:
     for record in sorted(records, key=lambda r: (r.retryable, -r.epoch if r.retryable else r.epoch, r.name)):
         lost = {shard: ends[shard][1] for shard in record.ranges if record.retryable and shard in ends}
         if any(
-            _overlap(ranges, [*taken.get(shard, []), *lost.get(shard, [])]) for shard, ranges in record.ranges.items()
+            _overlap(ranges, taken.get(shard, [])) or _overlap(ranges, lost.get(shard, []))
+            for shard, ranges in record.ranges.items()
         ):
             continue
         accepted.append(record)
@@ -197,7 +200,12 @@ def merged(ranges: Iterable[tuple[int, int]]) -> Ranges:
 
 
 def _overlap(some: Ranges, others: Ranges) -> bool:
-    return any(low < end and start < high for low, high in some for start, end in others)
+    """Whether ranges have an index in common with others that are sorted and disjoint."""
+    for low, high in some:
+        at = bisect_left(others, high, key=itemgetter(0)) - 1
+        if at >= 0 and low < others[at][1]:
+            return True
+    return False
 
 
 def _length(ranges: Ranges) -> int:
@@ -224,14 +232,16 @@ def _read(dataset: Dataset, uri: str) -> bytes | None:
 
 
 def _ends(dataset: Dataset) -> Iterator[tuple[str, tuple[int, Ranges]]]:
-    """The last word on each container: listings come in the order of names, later epochs behind earlier ones."""
-    for found in sorted(dataset.storage.objects(dataset.internal("ends/")), key=lambda f: f.uri):
+    """What was noted of containers, the last word on each behind the others: of the last run, and of the most items."""
+    noted = []
+    for found in dataset.storage.objects(dataset.internal("ends/")):
         name = found.uri.rpartition("/")[2]
-        if name.startswith("."):
-            continue
-        _, shard, items, gone = name.split("-")
-        holes = json.loads(dataset.storage.read(found.uri)[0]) if int(gone) else []
-        yield shard, (int(items), [(low, high) for low, high in holes])
+        if not name.startswith("."):
+            epoch, shard, items, gone = name.split("-")
+            noted.append((int(epoch), int(items), int(gone), shard, found.uri))
+    for _, items, gone, shard, uri in sorted(noted):
+        holes = json.loads(dataset.storage.read(uri)[0]) if gone else []
+        yield shard, (items, [(low, high) for low, high in holes])
 
 
 def _last_settled(dataset: Dataset, before: int) -> tuple[int, set[str]]:

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from facebatch import ledger, plan
 from facebatch.dataset import Dataset
@@ -47,7 +49,7 @@ class Reader:
 
             for work in self._works(shard, done, note):
                 works.append(work)
-                size += 1000 + len(work.data or b"")
+                size += 1000 + max(work.size_bytes, 0)  # not what was read: that may fail at another attempt
                 if size >= block_bytes:
                     yield to_table(works)
                     works, size = [], 0
@@ -78,6 +80,16 @@ class Reader:
         for item in self._items(shard, found, done, note):
             yield Work.of(shard.shard_id, replace(item, uri=identity[item.uri]))
 
+    def _told(self, shard_id: str) -> bool:
+        """Whether a final row speaks of a container itself, and of no member. Reads tables, for this happens seldom."""
+        for record in ledger.state(self.dataset).records:
+            if shard_id in record.ranges and not record.retryable:
+                with self.dataset.storage.open(self.dataset.path(record.images.path)) as stream:
+                    rows = pq.ParquetFile(stream).read(columns=["shard_id", "member"])
+                if (shard_id, "") in zip(*(rows[name].to_pylist() for name in ("shard_id", "member")), strict=True):
+                    return True
+        return False
+
     def _items(self, shard: Shard, planned: list[Source], done: Ranges, note: Callable[[End], None]) -> Iterator[Item]:
         storage, limit = self.dataset.storage, self.max_bytes
         match shard.kind:
@@ -89,7 +101,7 @@ class Reader:
                 yield from read_broken(planned, done)
             case Kind.TAR:
                 try:
-                    end = yield from read_tar(storage, planned[0], done, limit)
+                    end = yield from read_tar(storage, planned[0], done, limit, partial(self._told, shard.shard_id))
                 except Incomplete:
                     return  # the row that tells why has been given; without an end, a later run reads on
                 note(end)

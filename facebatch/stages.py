@@ -78,7 +78,7 @@ class DetectStage:
 
     def __call__(self, works: list[Work]) -> list[Work]:
         seen = [work for work in works if work.views]
-        self._watchdog.batch()
+        self._watchdog.batch(len(seen))
         failpoint("detect")
         found = self._detect([w.views for w in seen], [(w.width or 0, w.height or 0) for w in seen]) if seen else []
         self._watchdog.rest()
@@ -122,8 +122,8 @@ class EmbedStage:
         self._watchdog = _watchdog(config, place)
 
     def __call__(self, works: list[Work]) -> list[Work]:
-        self._watchdog.batch()
         faces = [face for work in works for face in work.faces]
+        self._watchdog.batch(len(faces))
         failpoint("embed")
         result = self._embed([face.chip for face in faces if face.chip is not None])
         self._watchdog.rest()

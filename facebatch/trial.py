@@ -21,12 +21,14 @@ import struct
 import subprocess
 import sys
 import time
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Self
 
 import psutil
 
+import facebatch
 from facebatch.config import Decode
 from facebatch.decode import decoded_pixels
 from facebatch.detect import Settings, views
@@ -44,6 +46,10 @@ _STARTED = 60.0
 _BLOCKED = 6
 """A child that neither ends nor computes is killed after so many times the processor time that it may use."""
 _DONE, _NO_MEMORY = b"done", b"memory"
+_CRASHES = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGILL", "SIGFPE", "SIGTRAP", "SIGSYS")
+"""What a decoder can bring upon its process. Other signals come from outside."""
+_OURS = 70
+"""A child's exit code for a mistake of ours, or for want of memory outside a decoder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,8 @@ class Trial:
     def of(self, work: Work) -> Verdict | None:
         """None for an image that a worker may decode, which says nothing yet about whether it is a sound one."""
         child = self._child or self._start()
+        if child is None:  # of whoever is guilty then, the next attempts tell
+            return None
         assert child.stdin is not None
         assert child.stdout is not None
         with contextlib.suppress(BrokenPipeError):  # it is dead: its exit code tells why
@@ -98,21 +106,27 @@ class Trial:
         self._end()
         return _verdict(child.returncode, seconds, said is None)
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        paths = os.pathsep.join(path for path in sys.path if path)
+    def _start(self) -> subprocess.Popen[bytes] | None:
+        """A child that is ready; None where the machine has no room for one now."""
+        paths = [str(Path(facebatch.__file__).parents[1]), *filter(None, sys.path)]
         child = subprocess.Popen(
-            [sys.executable, "-m", "facebatch.trial"],
+            [sys.executable, "-P", "-m", "facebatch.trial"],  # -P: nothing is imported from where the user stands
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(paths),
+                "OMP_NUM_THREADS": "1",
+                "CUDA_VISIBLE_DEVICES": "",
+            },
         )
         assert child.stdin is not None
         self._child = child
-        _send(child.stdin, pickle.dumps(self._rules))
+        with contextlib.suppress(BrokenPipeError):
+            _send(child.stdin, pickle.dumps(self._rules))
         if _answer(child, _STARTED) != _DONE:
             self._end()
-            raise RuntimeError(f"a process for suspects could not be started: exit code {child.returncode}")
-        return child
+        return self._child
 
     def _end(self) -> None:
         if self._child is not None:
@@ -122,13 +136,16 @@ class Trial:
 
 
 def _verdict(code: int, seconds: float, silent: bool) -> Verdict:
+    """What the end of a child says about the image that it had. Final is only what a decoder alone can have done."""
+    if silent:  # or the machine did, swapping
+        return Verdict(Reason.INTERNAL_ERROR, f"decoding stood still for {seconds * _BLOCKED:.0f} s")
     if code == -signal.SIGXCPU:
         return Verdict(Reason.TIMEOUT, f"decoding took more than {seconds:.0f} s of a processor (run.image_seconds)")
-    if silent:
-        return Verdict(Reason.TIMEOUT, f"decoding stood still for {seconds * _BLOCKED:.0f} s")
     if code == -signal.SIGKILL:
         return Verdict(Reason.OUT_OF_MEMORY, "the process that decoded it was killed: the machine ran out of memory")
     how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    if code == _OURS or (code < 0 and how not in _CRASHES):
+        return Verdict(Reason.INTERNAL_ERROR, f"the process that decoded it was ended ({how})")
     return Verdict(Reason.WORKER_CRASH, f"the decoder crashed the process it ran in ({how})")
 
 
@@ -175,6 +192,7 @@ def _child() -> None:
         work: Work = pickle.loads(message)
         del message
         outbox.write(_tried(work, rules, outbox) + b"\n")
+        _limit(None, None)  # the next image may be larger, and is received before its limits are known
 
 
 def _tried(work: Work, rules: Rules, outbox: IO[bytes] | io.FileIO) -> bytes:
@@ -194,13 +212,23 @@ def _tried(work: Work, rules: Rules, outbox: IO[bytes] | io.FileIO) -> bytes:
     return _DONE
 
 
-def _limit(memory: int, seconds: float) -> None:
-    """So much beyond what this process has now, and so many seconds of a processor beyond what it has used."""
+def _limit(memory: int | None, seconds: float | None) -> None:
+    """So much beyond what this process has now, and so many seconds of a processor beyond what it has used. Never more
+    than whoever started us allows; None: as much as that."""
     if sys.platform == "linux":  # elsewhere the limit is not kept, or counts what libraries only reserve
-        most = psutil.Process().memory_info().data + memory
-        resource.setrlimit(resource.RLIMIT_DATA, (most, resource.RLIM_INFINITY))
-    resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time() + seconds) + 1, resource.RLIM_INFINITY))
+        _soften(resource.RLIMIT_DATA, None if memory is None else psutil.Process().memory_info().data + memory)
+    _soften(resource.RLIMIT_CPU, None if seconds is None else int(time.process_time() + seconds) + 1)
+
+
+def _soften(kind: int, limit: int | None) -> None:
+    _, hard = resource.getrlimit(kind)
+    free = hard == resource.RLIM_INFINITY
+    resource.setrlimit(kind, (hard if limit is None else limit if free else min(limit, hard), hard))
 
 
 if __name__ == "__main__":
-    _child()
+    try:
+        _child()
+    except Exception:  # noqa: BLE001 - whatever it is, it was not the decoder
+        traceback.print_exc()
+        os._exit(_OURS)

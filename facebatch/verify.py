@@ -155,7 +155,9 @@ def _indices(shard: Shard, state: State) -> Ranges:
 
 def _strangers(dataset: Dataset, state: State) -> list[str]:
     named = {dataset.path(f.path) for r in state.records for f in (r.images, r.faces)}
-    found = {f.uri for folder in ("images", "faces") for f in dataset.storage.objects(dataset.path(folder) + "/")}
+    named |= {ledger.record_path(dataset, r.name) for r in state.records}
+    folders = (dataset.path("images"), dataset.path("faces"), dataset.internal("records"))
+    found = {f.uri for folder in folders for f in dataset.storage.objects(folder + "/")}
     strangers = [f"{uri} belongs to no record (a run at work, or one that was killed)" for uri in sorted(found - named)]
     return few(strangers, "files of no record")
 

@@ -12,10 +12,14 @@ import faulthandler
 import threading
 import time
 
-_PIXEL_SECONDS = 0.5e-6
-"""Seconds for each pixel of an image: ten times what the slowest decoder takes."""
+_PIXEL_SECONDS = 4e-6
+"""Seconds for each pixel of an image: ten times what the slowest decoder takes (JPEG 2000 of noise, 0.38e-6 on one
+core), because four processes may share a core."""
 _BATCH_SECONDS = 600.0
-"""Seconds for a batch in a network: the largest needs 30 on one core."""
+"""Seconds for a network to be called at all: the first call on a GPU compiles."""
+_CALL_SECONDS = 60.0
+"""And for each picture or face that it is given: on one core SSH needs five for the largest picture, ResNet-100 one for
+a face."""
 _SLACK = 1.0
 """Seconds that a deadline may be late, so that the timer is not set anew for each of fifty images a second."""
 _STDERR = 2
@@ -39,9 +43,9 @@ class Watchdog:
         """The header of an image is going to be read, or its so many pixels."""
         self._expect(image_seconds(pixels, self._seconds))
 
-    def batch(self) -> None:
-        """A network is going to be called."""
-        self._expect(_BATCH_SECONDS)
+    def batch(self, count: int) -> None:
+        """A network is going to be given so many pictures or faces."""
+        self._expect(_BATCH_SECONDS + _CALL_SECONDS * count)
 
     def rest(self) -> None:
         """Nothing is at work."""

@@ -153,6 +153,18 @@ def test_a_heartbeat_that_cannot_be_written_stops_the_run(dataset: Dataset, monk
         signal.signal(signal.SIGINT, before)
 
 
+def test_a_run_that_lost_its_heart_says_so_and_nothing_else(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever it is then, and although its end cannot be written either."""
+    monkeypatch.setattr(epochs, "EXPIRY", 0.2)
+    monkeypatch.setattr(epochs, "BEAT", 0.05)
+    with (
+        pytest.raises(FacebatchError, match="heartbeat could not be written .*; run the same command again"),
+        taken(dataset),
+    ):
+        monkeypatch.setattr(Storage, "put", lambda *_: (_ for _ in ()).throw(StorageError("503")))
+        time.sleep(30)
+
+
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_that_is_told_to_stop_says_at_once_that_it_is_over(dataset: Dataset, stop: signal.Signals) -> None:
     """Its workers are stopped meanwhile, which can last longer than the three seconds until it is killed."""

@@ -43,12 +43,12 @@ def test_each_image_has_time_of_its_own() -> None:
 
 def test_large_images_have_more_time() -> None:
     assert image_seconds(0, 5) == 5
-    assert image_seconds(100_000_000, 5) == 55
+    assert image_seconds(100_000_000, 5) == 405
 
 
 def test_a_sleeping_watchdog_ends_nothing() -> None:
     dog = Asleep()
     dog.image()
-    dog.batch()
+    dog.batch(1)
     time.sleep(0.01)
     dog.rest()

@@ -71,8 +71,8 @@ def index(config: Config, console: Console) -> Summary:
             # still runs somewhere can write, and laid out for the nodes there are now.
             say(console, f"{error}; the run goes on from what was committed, laid out anew")
             lost = error
-            if error.on_gpus:
-                config = replace(config, run=replace(config.run, provider="cuda"))
+            provider = "cuda" if error.on_gpus else config.run.provider
+            config = replace(config, run=replace(config.run, provider=provider, retry=()))  # released is released
         except UsageError as error:
             if lost is None:
                 raise
@@ -237,10 +237,6 @@ def _compute(
             raise
         except (ray.exceptions.RayError, ExecutionTimeoutError) as error:
             raise _translated(error, config.run) from error
-        except KeyboardInterrupt:
-            if epoch.lost:
-                raise FacebatchError(f"{epoch.lost}; run the same command again") from None
-            raise
         return Cost(time.monotonic() - started, progress.peak_bytes, meter.seats(), provider)
 
 
@@ -277,7 +273,7 @@ def _translated(error: Exception, run: Run) -> FacebatchError:
 
 
 def _reconcile(dataset: Dataset, shards: list[Shard], state: State) -> None:
-    """The sum law. Raises FacebatchError for what a further run can mend, Unreconciled for what it cannot."""
+    """The sum law. Raises FacebatchError where it holds, but for rows that are tried again; else Unreconciled."""
     retry: Counter[str] = Counter()
     for record in state.records:
         retry.update({key: n for key, n in record.counts.items() if record.retryable and "/" in key})
@@ -290,5 +286,6 @@ def _reconcile(dataset: Dataset, shards: list[Shard], state: State) -> None:
     if short := [shard for shard in shards if state.missing(shard)]:
         raise Unreconciled(
             f"{len(short)} of {len(shards)} shards do not have the rows they should have, the first is "
-            f"{short[0].shard_id}; run `facebatch verify {dataset.root}`"
+            f"{short[0].shard_id}. Run the same command again: what is missing is computed then. If it stays so, run "
+            f"`facebatch verify {dataset.root}`"
         )

@@ -8,8 +8,10 @@ A source is planned, an item is read. Both are defined here, the rest of the pac
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from enum import StrEnum
+from operator import itemgetter
 
 from facebatch.reasons import Reason
 from facebatch.storage import Object
@@ -88,8 +90,9 @@ Ranges = list[tuple[int, int]]
 
 
 def inside(index: int, ranges: Ranges) -> bool:
-    """Whether an index lies in one of the ranges."""
-    return any(low <= index < high for low, high in ranges)
+    """Whether an index lies in one of the ranges, which are sorted and disjoint."""
+    at = bisect_right(ranges, index, key=itemgetter(0)) - 1
+    return at >= 0 and index < ranges[at][1]
 
 
 def gaps(ranges: Ranges, end: int = 0) -> Ranges:

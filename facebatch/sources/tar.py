@@ -16,7 +16,7 @@ import lzma
 import struct
 import tarfile
 import zlib
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, cast
 
@@ -65,12 +65,15 @@ class End:
     gone: Ranges
 
 
-def read_tar(storage: Storage, source: Source, done: Ranges, max_bytes: int) -> Generator[Item, None, End]:
+def read_tar(
+    storage: Storage, source: Source, done: Ranges, max_bytes: int, told: Callable[[], bool] = lambda: False
+) -> Generator[Item, None, End]:
     """The items of one tar, without those whose index is done already; the generator's value is the archive's end.
 
     A damaged archive or a changed one yields one last item with member '' and the reason. Raises Incomplete, after an
     item that tells why, when the storage failed: then the count is unknown and a later run has to read on. Such items
-    stand at the first index that is not done yet.
+    stand at the first index that is not done yet. told: asked where the archive was replaced: whether the archive
+    itself, for its damage, has a row already, so that it must not get a second one.
     """
     planned, index = source.object, 0
 
@@ -84,6 +87,8 @@ def read_tar(storage: Storage, source: Source, done: Ranges, max_bytes: int) -> 
         nonlocal index
         read = [(0, index)] if index else []
         index = max((high for _, high in (*done, *read)), default=0)
+        if told():
+            return End(index, gaps([*done, *read]))
         yield container(Reason.SOURCE_CHANGED, change)
         return End(index + 1, gaps([*done, *read]))
 
@@ -111,6 +116,8 @@ def read_tar(storage: Storage, source: Source, done: Ranges, max_bytes: int) -> 
                     return End(index + 1, [])
                 except OSError as error:
                     if type(error) is OSError and error.errno is None:  # how bz2 reports bad data
+                        if inside(index, done):
+                            return End(index + 1, [])
                         yield container(Reason.BROKEN_CONTAINER, f"after {index} members: {error}")
                         return End(index + 1, [])
                     raise StorageError(f"{planned.uri}: {error.strerror or error}") from error

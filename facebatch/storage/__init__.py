@@ -17,6 +17,7 @@ from urllib.parse import unquote
 
 from facebatch.config import Storage as Options
 from facebatch.errors import FacebatchError, UsageError
+from facebatch.ids import printable
 from facebatch.storage.credentials import Credentials, gather
 
 UNKNOWN = "unknown"
@@ -213,7 +214,9 @@ class Storage:
         self._backend(uri).delete(uri)
 
     def check_writable(self, uri: str) -> None:
-        """Raises UsageError where this storage has no conditional create."""
+        """Raises UsageError where this storage has no conditional create, or the name is no valid UTF-8."""
+        if uri != printable(uri):
+            raise UsageError(f"the output {printable(uri)} has a name that is no valid UTF-8; name another")
         if scheme(uri) not in ("", *_CLOUD):
             raise UsageError(
                 f"the output {uri} cannot be on {scheme(uri)}://, which has no conditional create; "

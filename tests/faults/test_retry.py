@@ -150,6 +150,20 @@ def test_of_a_tar_that_was_replaced_since_one_row_says_that_its_members_are_gone
     assert verify(world.dataset).problems == []
 
 
+def test_a_broken_tar_that_was_replaced_since_has_its_own_row_once(world: World) -> None:
+    """The row that spoke of its damage was final and stays; a second one would have the same identity."""
+    _tar(world.photos / "0.tar")
+    with (world.photos / "0.tar").open("r+b") as file:
+        file.truncate(2300)
+    world.run()
+    assert world.rows()["0.tar/b"] == ("failed", "UNSUPPORTED_FORMAT")
+    _tar(world.photos / "0.tar")
+    world.decoders.add("heic")
+    world.run(words=AGAIN)
+    assert world.rows() == {"0.tar/a": ("ok", None), "0.tar": ("failed", "BROKEN_CONTAINER")}
+    assert verify(world.dataset).problems == []
+
+
 def test_a_broken_tar_that_is_as_broken_as_before_has_the_same_rows(world: World) -> None:
     _tar(world.photos / "0.tar")
     with (world.photos / "0.tar").open("r+b") as file:
