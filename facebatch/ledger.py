@@ -239,9 +239,9 @@ def _ends(dataset: Dataset) -> Iterator[tuple[str, tuple[int, Ranges]]]:
         if not name.startswith("."):
             epoch, shard, items, gone = name.split("-")
             noted.append((int(epoch), int(items), int(gone), shard, found.uri))
-    for _, items, gone, shard, uri in sorted(noted):
-        holes = json.loads(dataset.storage.read(uri)[0]) if gone else []
-        yield shard, (items, [(low, high) for low, high in holes])
+    for _, count, lost, shard, uri in sorted(noted):
+        holes = json.loads(dataset.storage.read(uri)[0]) if lost else []
+        yield shard, (count, [(low, high) for low, high in holes])
 
 
 def _last_settled(dataset: Dataset, before: int) -> tuple[int, set[str]]:
