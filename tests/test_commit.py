@@ -11,7 +11,6 @@ from facebatch import commit as protocol
 from facebatch import epochs, ledger
 from facebatch.dataset import Dataset
 from facebatch.epochs import Superseded, taken
-from facebatch.failpoints import POINTS
 from facebatch.sink import Writer
 from facebatch.storage import Storage
 from tests.test_epochs import owned_by_a_dead_process
@@ -93,10 +92,3 @@ def test_a_record_stays_while_the_successor_has_not_settled(dataset: Dataset, mo
 def test_the_readme_has_the_table_of_the_protocol() -> None:
     table = "\n".join(line for line in (protocol.__doc__ or "").splitlines() if line.startswith("|"))
     assert table in (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-
-
-def test_the_table_names_every_step_that_has_a_failpoint() -> None:
-    rows = [line for line in (protocol.__doc__ or "").splitlines() if line.startswith("| ")][1:]
-    steps = " ".join(row.split("|")[1] for row in rows)
-    assert steps.split() == ["take", "settle", "sweep", "release", "plan", "data", "record", "sweep,", "end"]
-    assert {"takeover", "settled", "sweep", "planned", "images", "faces", "committed", "end"} <= set(POINTS)

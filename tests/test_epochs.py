@@ -157,12 +157,14 @@ def test_a_run_that_lost_its_heart_says_so_and_nothing_else(dataset: Dataset, mo
     """Wherever it is then, and although its end cannot be written either."""
     monkeypatch.setattr(epochs, "EXPIRY", 0.2)
     monkeypatch.setattr(epochs, "BEAT", 0.05)
-    with (
-        pytest.raises(FacebatchError, match="heartbeat could not be written .*; run the same command again"),
-        taken(dataset),
-    ):
-        monkeypatch.setattr(Storage, "put", lambda *_: (_ for _ in ()).throw(StorageError("503")))
-        time.sleep(30)
+
+    def run() -> None:
+        with taken(dataset):
+            monkeypatch.setattr(Storage, "put", lambda *_: (_ for _ in ()).throw(StorageError("503")))
+            time.sleep(30)
+
+    with pytest.raises(FacebatchError, match="heartbeat could not be written .*; run the same command again"):
+        run()
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
