@@ -102,9 +102,9 @@ def test_the_driver_is_killed_at_random_moments(
     job: Job, expected: tuple[dict[str, pa.Table], float], dice: random.Random
 ) -> None:
     tables, seconds = expected
-    for _ in range(6):
+    for _ in range(9):
         running = job.start()
-        wait = dice.uniform(0.1, 1.1) * seconds
+        wait = dice.uniform(0.1, 0.9) * seconds
         deadline = time.monotonic() + wait
         while time.monotonic() < deadline and running.poll() is None:
             time.sleep(0.01)
