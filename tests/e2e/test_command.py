@@ -200,14 +200,15 @@ def test_kill_the_driver_anywhere_and_run_again_gives_the_same_rows_each_once(
     dice = random.Random(seed)
     output = tmp_path / "out"
     words = ["index", "--input", str(archive), "--output", str(output), "run.commit_images=30"]
-    committed = []
-    for _ in range(4):
+    records = output / "_facebatch" / "records"
+    for last in (False, False, False, True):
         running = subprocess.Popen([sys.executable, "-m", "facebatch", *words], stdout=-3, stderr=-3)
         time.sleep(dice.uniform(2, 20))
+        while last and not list(records.glob("*.json")) and running.poll() is None:
+            time.sleep(0.1)  # on a busy machine no run might come far enough to commit anything
         running.send_signal(signal.SIGKILL)
         running.wait()
-        committed.append(len(list((output / "_facebatch" / "records").glob("*.json"))) if output.exists() else 0)
-    assert any(committed), f"seed {seed}: no run came far enough to commit anything"
+    assert list(records.glob("*.json")), f"seed {seed}: nothing was committed"
     last = command(*words)
     assert last.returncode == 0, last.stderr
     assert command("verify", str(output)).returncode == 0

@@ -90,7 +90,14 @@ class Run:
 
     def kill_a_worker(self, name: str) -> None:
         """SIGKILL for one that does this work, as soon as there is one."""
-        self.wait_for(lambda: any(map(_killed, workers(self.family(), name)[:1])))
+
+        def killed() -> bool:
+            victims = workers(self.family(), name)[:1]
+            done = any(map(_killed, victims))
+            psutil.wait_procs(victims, timeout=30)  # or the next call might find it dying, and kill it twice
+            return done
+
+        self.wait_for(killed)
 
     def end(self, longest: float = _LONGEST) -> int:
         """The exit code. Fails where the run hangs."""
