@@ -201,10 +201,10 @@ def test_kill_the_driver_anywhere_and_run_again_gives_the_same_rows_each_once(
     output = tmp_path / "out"
     words = ["index", "--input", str(archive), "--output", str(output), "run.commit_images=30"]
     records = output / "_facebatch" / "records"
-    for last in (False, False, False, True):
+    for final in (False, False, False, True):
         running = subprocess.Popen([sys.executable, "-m", "facebatch", *words], stdout=-3, stderr=-3)
         time.sleep(dice.uniform(2, 20))
-        while last and not list(records.glob("*.json")) and running.poll() is None:
+        while final and not list(records.glob("*.json")) and running.poll() is None:
             time.sleep(0.1)  # on a busy machine no run might come far enough to commit anything
         running.send_signal(signal.SIGKILL)
         running.wait()
