@@ -40,8 +40,8 @@ from facebatch.ledger import File, Record, is_void, record_path
 def commit(dataset: Dataset, guard: Guard, record: Record, files: Sequence[tuple[File, bytes]]) -> bool:
     """Write the files and the record that names them. False if another attempt at the same rows was first.
 
-    Raises Superseded when another run has taken over, StorageError when the storage fails; neither leaves anything that
-    counts.
+    Raises Superseded when another run has taken over, StorageError when the storage fails. Behind either the commit
+    counts whole or not at all: an answer that was lost may have been a yes.
     """
     path = record_path(dataset, record.name)
     if dataset.storage.stat(path) is not None:

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,12 +33,18 @@ BEAT = 10.0
 """Seconds between heartbeats."""
 EXPIRY = 60.0
 """A heartbeat that has not changed for so long belongs to a dead run."""
+_LOOK = 2.0
+"""Seconds between looks at the heartbeat of another host's run."""
 _PATIENCE = 5
 """Seconds for writing one heartbeat. With a run's own retries, minutes would pass before a dead storage is noticed."""
 _WAKE = signal.SIGUSR1
 """Ends a run that lost its heart. Not SIGINT: shells start background jobs of scripts with SIGINT ignored."""
 _STOPS = (signal.SIGINT, signal.SIGTERM)
 """Ctrl-C, and what schedulers send before they kill (`ray job stop` three seconds later)."""
+
+
+Tell = Callable[[str], object]
+"""Takes one line for whoever waits."""
 
 
 class Superseded(FacebatchError):
@@ -120,9 +126,15 @@ class Epoch:
             self._ended = True
 
 
+def _nobody(told: str) -> None:
+    """Hears it, where nobody waits."""
+
+
 @contextmanager
-def taken(dataset: Dataset, wait: float = EXPIRY) -> Iterator[Epoch]:
-    """Be the next run of this dataset while the block lasts. Waits for a run on another host to be found dead.
+def taken(dataset: Dataset, wait: float = EXPIRY, tell: Callable[[str], object] = lambda said: None) -> Iterator[Epoch]:
+    """Be the next run of this dataset while the block lasts.
+
+    Waits for a run on another host to be found dead, and tells so.
 
     For the main thread: a run whose heartbeat cannot be written any more is interrupted there, as one that gets SIGINT
     or SIGTERM is (KeyboardInterrupt), which becomes a FacebatchError that says so. Raises FacebatchError, too, while
@@ -130,7 +142,7 @@ def taken(dataset: Dataset, wait: float = EXPIRY) -> Iterator[Epoch]:
     """
     before = {_WAKE: signal.signal(_WAKE, signal.default_int_handler)}
     try:
-        epoch = _take(dataset, wait)
+        epoch = _take(dataset, wait, tell)
 
         def stop(number: int, frame: FrameType | None) -> NoReturn:
             epoch.stop()
@@ -152,11 +164,11 @@ def taken(dataset: Dataset, wait: float = EXPIRY) -> Iterator[Epoch]:
             signal.signal(number, handler)
 
 
-def _take(dataset: Dataset, wait: float) -> Epoch:
+def _take(dataset: Dataset, wait: float, tell: Tell = _nobody) -> Epoch:
     while True:
         last = last_epoch(dataset)
         if last and dataset.storage.stat(epoch_path(dataset, last, "ended")) is None:
-            _wait_for_death(dataset, last, wait)
+            _wait_for_death(dataset, last, wait, tell)
         claim = json.dumps({**_whoami(), "token": uuid.uuid4().hex}).encode()
         if dataset.storage.create(epoch_path(dataset, last + 1, "json"), claim):
             failpoint("takeover")
@@ -198,17 +210,20 @@ def standing(dataset: Dataset) -> Standing | None:
     return Standing(last, f"process {owner['pid']} on {owner['host']}", ended, alive and not ended, quiet)
 
 
-def _wait_for_death(dataset: Dataset, epoch: int, wait: float) -> None:
+def _wait_for_death(dataset: Dataset, epoch: int, wait: float, tell: Tell) -> None:
     owner = json.loads(dataset.storage.read(epoch_path(dataset, epoch, "json"))[0])
     who = f"run {epoch} of {dataset.root} (process {owner['pid']} on {owner['host']})"
+    running = FacebatchError(f"{who} is still running; wait for it or stop it, then run the same command again")
     if _is_here(owner):
         if _lives(owner["pid"], owner["started"]):
-            raise FacebatchError(f"{who} is still running; wait for it or stop it, then run the same command again")
+            raise running
         return
-    beat = _heartbeat(dataset, epoch)
-    time.sleep(wait)
-    if _heartbeat(dataset, epoch) != beat:
-        raise FacebatchError(f"{who} is still running; wait for it or stop it, then run the same command again")
+    tell(f"{who} has not said that it ended; waiting {wait:.0f} s for a sign of life")
+    beat, until = _heartbeat(dataset, epoch), time.monotonic() + wait
+    while (left := until - time.monotonic()) > 0:
+        time.sleep(min(_LOOK, left))
+        if _heartbeat(dataset, epoch) != beat:
+            raise running
 
 
 def _heartbeat(dataset: Dataset, epoch: int) -> bytes | None:

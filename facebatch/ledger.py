@@ -27,6 +27,7 @@ from facebatch.sources import Ranges
 from facebatch.storage import NotFound
 
 ABSENT = "absent/"
+"""Begins the keys of a record's counts that say for want of which packages rows have failed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,9 +40,14 @@ def s3_server() -> Iterator[str]:
 
 @pytest.fixture
 def s3(s3_server: str, request: pytest.FixtureRequest) -> S3:
+    return with_bucket(s3_server, request)
+
+
+def with_bucket(server: str, request: pytest.FixtureRequest) -> S3:
+    """A server, and a bucket of the test's own."""
     bucket = f"bucket-{abs(hash(request.node.nodeid))}"
-    boto3.client("s3", endpoint_url=s3_server).create_bucket(Bucket=bucket)
-    return S3(s3_server, bucket)
+    boto3.client("s3", endpoint_url=server).create_bucket(Bucket=bucket)
+    return S3(server, bucket)
 
 
 PLACES = ["local", "s3", pytest.param("rgw", marks=pytest.mark.faults)]

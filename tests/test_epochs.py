@@ -91,8 +91,28 @@ def test_the_heart_has_a_storage_of_its_own_that_gives_up_soon(dataset: Dataset)
 def test_an_owner_on_another_host_is_dead_when_its_heartbeat_stands_still(dataset: Dataset) -> None:
     killed_run(dataset)
     _claim(dataset, 1, host="elsewhere")
-    with taken(dataset, wait=0.1) as epoch:
+    told: list[str] = []
+    with taken(dataset, wait=0.1, tell=told.append) as epoch:
         assert epoch.number == 2
+    (line,) = told
+    assert "on elsewhere) has not said that it ended; waiting 0 s for a sign of life" in line
+
+
+def test_an_owner_on_another_host_that_beats_is_found_alive_before_the_wait_is_over(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed_run(dataset)
+    _claim(dataset, 1, host="elsewhere")
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        dataset.storage.put(epochs.epoch_path(dataset, 1, "alive"), b"a beat")
+
+    monkeypatch.setattr("facebatch.epochs.time.sleep", sleep)
+    with pytest.raises(FacebatchError, match="is still running"), taken(dataset):
+        pass
+    assert sum(slept) < epochs.EXPIRY / 10
 
 
 def test_an_owner_on_another_host_is_alive_when_its_heartbeat_changes(

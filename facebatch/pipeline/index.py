@@ -86,7 +86,7 @@ def _run(config: Config, console: Console) -> Summary:
     again = release.chosen(config.run.retry)
     detector, embedder = _models(config, console)
     facts = dataset.open(_facts(config, detector, embedder))
-    with epochs.taken(dataset) as epoch:
+    with epochs.taken(dataset, tell=partial(say, console)) as epoch:
         dataset.note_run(epoch.number, begun(config))
         state = _released(dataset, epoch.guard, ledger.settle(dataset, epoch.number), again, console)
         shards = _planned(dataset, epoch.guard, config, console)

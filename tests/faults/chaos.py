@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from facebatch.dataset import Dataset
+from facebatch.epochs import epoch_path
 from facebatch.failpoints import VARIABLE
 from facebatch.storage import Storage
 from facebatch.verify import verify
@@ -101,7 +103,15 @@ class Job:
 
 
 def hold_and_kill(job: Job, point: str) -> None:
-    """Kill the driver while a process of the run stands at a failpoint, whichever process that is."""
+    """Kill the run while one of its processes stands at a failpoint."""
+    assert job.failpoints is not None
+    running = held_at(job, point)
+    job.kill(running, f"at {point}", all_at_once=True)
+    let_go(job.failpoints, point)
+
+
+def held_at(job: Job, point: str) -> subprocess.Popen[str]:
+    """A run, one of whose processes stands at a failpoint until it is let go."""
     assert job.failpoints is not None
     (job.failpoints / point).write_text("hold")
     running = job.start()
@@ -110,9 +120,32 @@ def hold_and_kill(job: Job, point: str) -> None:
     while not held.exists() and running.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     assert held.exists(), f"no process came by {point}: {running.communicate(timeout=PATIENCE)[0]}"
-    zombie = point in ("record", "committed")
-    job.kill(running, f"at {point}", all_at_once=not zombie)
-    held.unlink()  # a worker that stood there goes on now, while the next run begins
+    return running
+
+
+def let_go(failpoints: Path, point: str) -> None:
+    """Whoever stands at a failpoint goes on now, if it still lives."""
+    (failpoints / f"{point}.held").unlink()
+
+
+@contextlib.contextmanager
+def asleep(running: subprocess.Popen[str]) -> Iterator[None]:
+    """All processes of a run stand still while the block lasts, as on a machine that is suspended."""
+    family = [psutil.Process(running.pid), *_family(running.pid)]
+    for process in family:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in family:
+            process.resume()
+
+
+def elsewhere(dataset: Dataset, epoch: int) -> None:
+    """Have a run look as if it were of another machine, so that only its heartbeat tells whether it lives."""
+    path = epoch_path(dataset, epoch, "json")
+    owner = json.loads(dataset.storage.read(path)[0])
+    dataset.storage.put(path, json.dumps({**owner, "host": "elsewhere"}).encode())
 
 
 def tables(dataset: Dataset) -> dict[str, pa.Table]:

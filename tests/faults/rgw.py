@@ -16,11 +16,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import boto3
 import pytest
 import requests
 
-from tests.s3 import S3, S3_CREDENTIALS
+from tests.s3 import S3, S3_CREDENTIALS, with_bucket
 
 PACKAGES = "radosgw ceph-mon ceph-osd ceph-common ceph-mgr"
 _PROGRAMS = ("radosgw", "radosgw-admin", "ceph", "ceph-mon", "ceph-mgr", "ceph-osd", "ceph-authtool", "monmaptool")
@@ -183,9 +182,7 @@ def rgw_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def rgw(rgw_server: str, request: pytest.FixtureRequest) -> S3:
     """The gateway, and a bucket of the test's own."""
-    bucket = f"bucket-{abs(hash(request.node.nodeid))}"
-    boto3.client("s3", endpoint_url=rgw_server).create_bucket(Bucket=bucket)
-    return S3(rgw_server, bucket)
+    return with_bucket(rgw_server, request)
 
 
 def _free_port() -> int:

@@ -99,6 +99,13 @@ class Run:
 
         self.wait_for(killed)
 
+    def kill_whoever_stands_at(self, held: Path) -> None:
+        """SIGKILL for the process that a failpoint holds, as soon as there is one."""
+        victim = psutil.Process(int(self.wait_for(lambda: held.exists() and held.read_text())))
+        _killed(victim)
+        psutil.wait_procs([victim], timeout=30)
+        held.unlink()
+
     def end(self, longest: float = _LONGEST) -> int:
         """The exit code. Fails where the run hangs."""
         try:

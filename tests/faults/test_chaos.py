@@ -18,7 +18,16 @@ from facebatch.dataset import Dataset
 from facebatch.failpoints import POINTS
 from facebatch.storage import Storage
 from tests.faults.archives import mixed, photos
-from tests.faults.chaos import Job, assert_same_index, hold_and_kill, uninterrupted
+from tests.faults.chaos import (
+    Job,
+    asleep,
+    assert_same_index,
+    elsewhere,
+    held_at,
+    hold_and_kill,
+    let_go,
+    uninterrupted,
+)
 from tests.s3 import opened
 
 pytestmark = [pytest.mark.faults, pytest.mark.needs_models]
@@ -80,6 +89,25 @@ def test_the_driver_is_killed_at_every_failpoint_while_the_archive_grows(tmp_pat
     _KILLS.append(job.kills)
     assert_same_index(job, uninterrupted([growing], tmp_path / "uninterrupted"))
     assert "nothing to do" in job.finish()
+
+
+def test_a_machine_that_was_frozen_for_a_minute_wakes_up_when_its_successor_has_finished(
+    job: Job, armed: Path, expected: tuple[dict[str, pa.Table], float]
+) -> None:
+    """All of the run stands still, one worker in the middle of a commit. Then it goes on where it was."""
+    job.failpoints = armed
+    sleeper = held_at(job, "images")
+    with asleep(sleeper):
+        elsewhere(job.dataset, epoch=1)
+        said = job.finish()
+        let_go(armed, "images")
+    told, _ = sleeper.communicate(timeout=300)
+    assert "on elsewhere) has not said that it ended; waiting 60 s" in said
+    assert sleeper.returncode == 1, told
+    assert "run 2 has taken over" in told
+    assert_same_index(job, expected[0])
+    assert "nothing to do" in job.finish()
+    assert_same_index(job, expected[0])
 
 
 @pytest.mark.parametrize("layout", ["fused", "split"])

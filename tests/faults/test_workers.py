@@ -6,24 +6,33 @@ from pathlib import Path
 
 import pytest
 
+from facebatch.failpoints import VARIABLE
 from tests.faults.runs import Run, assert_same
 
 pytestmark = [pytest.mark.faults, pytest.mark.needs_models]
 
 
 @pytest.mark.parametrize(
-    ("layout", "names"),
+    ("layout", "names", "points"),
     [
-        ("fused", ["ReadShardSource", "(index)", "_Counts", "Write", "(index)"]),
-        ("split", ["(decode)", "(detect)", "(chip)", "(embed)", "Write", "(detect)"]),
+        ("fused", ["ReadShardSource", "(index)", "_Counts"], ["decode 055.jpg", "embed", "images"]),
+        ("split", ["(chip)", "_Counts"], ["decode 055.jpg", "detect", "embed", "images"]),
     ],
 )
 def test_a_worker_of_each_kind_is_killed_at_its_work(
-    layout: str, names: list[str], photos: Path, expected: Path, tmp_path: Path
+    layout: str, names: list[str], points: list[str], photos: Path, expected: Path, tmp_path: Path
 ) -> None:
-    with Run(photos, tmp_path / "out", f"run.layout={layout}") as run:
+    failpoints = tmp_path / "failpoints"
+    failpoints.mkdir()
+    (failpoints / "images").write_text("hold")  # somebody stands in a commit: the run does not end before its kills
+    with Run(photos, tmp_path / "out", f"run.layout={layout}", **{VARIABLE: str(failpoints)}) as run:
         for name in names:
             run.kill_a_worker(name)
+        for point in points:
+            if point != "images":
+                (failpoints / point).write_text("hold")
+        for point in points:
+            run.kill_whoever_stands_at(failpoints / f"{point}.held")
         assert run.end() == 0, run.said
         assert "Traceback" not in run.said, "the meter was lost, which costs nothing"
     assert_same(tmp_path / "out", expected)
