@@ -20,7 +20,7 @@ from facebatch.geometry import Floats
 from facebatch.reasons import Reason, Status
 from facebatch.work import Face, Work
 
-_EXACT = ("reason", "format", "width", "height", "orientation")
+_EXACT = ("reason", "format", "width", "height", "orientation", "n_persons")
 _DECODED = (Status.OK, Status.NO_FACE)
 _SAME = 0.5
 """IoU from which two boxes are taken for one face."""

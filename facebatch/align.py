@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from facebatch.geometry import Floats, Picture, Pixels, similarity, warp
+from facebatch.geometry import Floats, Picture, Pixels, similarity, to_canvas, warp
 
 CHIP = 112
 """Side of a chip in pixels."""
@@ -20,12 +20,12 @@ no margin and 5 % up gave the best TAR of all tried (100 % against 99.5 at the c
 
 def chip_by_landmarks(picture: Picture, landmarks: Floats) -> Pixels:
     """The chip by the least-squares similarity from landmarks (5 x 2, full-size pixels) to the template."""
-    return warp(picture, similarity(landmarks, TEMPLATE), CHIP)
+    return warp(picture, similarity(landmarks, TEMPLATE), CHIP, CHIP)
 
 
 def chip_by_box(picture: Picture, box: Floats) -> Pixels:
     """The chip from the upright square whose side is the longer side of the box (4, full-size pixels)."""
-    return warp(picture, box_matrix(box), CHIP)
+    return warp(picture, box_matrix(box), CHIP, CHIP)
 
 
 def box_matrix(box: Floats) -> NDArray[np.float64]:
@@ -34,5 +34,4 @@ def box_matrix(box: Floats) -> NDArray[np.float64]:
     side = max(x_max - x_min, y_max - y_min)
     left = (x_min + x_max - side) / 2
     top = (y_min + y_max - side) / 2 - _UP * (y_max - y_min)
-    scale = CHIP / side
-    return np.array([[scale, 0, scale * (0.5 - left) - 0.5], [0, scale, scale * (0.5 - top) - 0.5]])
+    return to_canvas((left, top, side, side), (CHIP, CHIP))

@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from facebatch import config, epochs, ledger, packs, plan
+from facebatch import config, epochs, ledger, networks, plan
 from facebatch.agreement import NEAR, UNREAD, WIDE, Stored, Tolerance, differences
 from facebatch.contract import contract
 from facebatch.contract import differences as terms_that_differ
@@ -24,7 +24,7 @@ from facebatch.dataset import Dataset
 from facebatch.detect import Settings
 from facebatch.errors import UsageError
 from facebatch.ledger import Record, State, merged
-from facebatch.packs import Model
+from facebatch.networks import Networks
 from facebatch.plan import Shard
 from facebatch.reader import Reader
 from facebatch.reasons import Reason
@@ -42,7 +42,7 @@ _BATCH_BYTES = 64 << 20
 """Of encoded pictures that are held at a time, or one that is larger."""
 _DANGEROUS = (Reason.WORKER_CRASH, Reason.TIMEOUT, Reason.OUT_OF_MEMORY)
 """Reasons of images that would do to this process what they did to a worker."""
-_SETTINGS = ("base_uri", "decode", "detect", "embed", "quality")
+_SETTINGS = ("base_uri", "decode", "gate", "detect", "landmarks", "embed", "quality")
 """Of a run's configuration, what belongs to the dataset. How it was laid out belongs to the machine."""
 
 
@@ -84,22 +84,19 @@ def configuration(dataset: Dataset, file: str | None, words: Iterable[str]) -> c
     return config.load(file, words, {key: noted[key] for key in _SETTINGS if key in noted})
 
 
-def models(dataset: Dataset, settings: config.Config) -> tuple[Model, Model]:
-    """Detector and embedder. Raises UsageError where settings and weights are not those of the dataset's contract."""
+def models(dataset: Dataset, settings: config.Config) -> Networks:
+    """The networks. Raises UsageError where settings and weights are not those of the dataset's contract."""
     terms = dataset.facts()["contract"]
-    detector = packs.load(settings.detect.pack, "detector", settings.detect.weights)
-    embedder = packs.load(settings.embed.pack, "embedder", settings.embed.weights)
-    if changes := terms_that_differ(terms, contract(settings, detector, embedder)):
+    chosen = networks.load(settings)
+    if changes := terms_that_differ(terms, contract(settings, chosen)):
         raise UsageError(
             f"{dataset.root} was made under another contract than would be computed here: {'; '.join(changes)}. Take "
             "the settings and weights back with which it was made"
         )
-    return detector, embedder
+    return chosen
 
 
-def audit(
-    dataset: Dataset, settings: config.Config, chosen: tuple[Model, Model], sample: int = 100, seed: int = 0
-) -> Audit:
+def audit(dataset: Dataset, settings: config.Config, chosen: Networks, sample: int = 100, seed: int = 0) -> Audit:
     """Compute so many images again and compare. The same images for the same seed, as long as nothing is committed.
 
     Raises FacebatchError where nothing can be computed here, e.g. without the GPU that was asked for.
@@ -107,10 +104,9 @@ def audit(
     state = ledger.state(dataset)
     places = _drawn(state, sample, seed)
     report = Audit(sum(map(_images, state.records)), len(places), seed)
-    detector, embedder = chosen
     provider = CPU if settings.run.provider == "auto" else settings.run.provider
-    stage = FusedStage(settings, detector, embedder, Place(provider, settings.run.threads or 1))
-    threshold = Settings.of(settings.detect, detector.pack).score
+    stage = FusedStage(settings, chosen, Place(provider, settings.run.threads or 1))
+    threshold = Settings.of(settings.detect, chosen.detector.pack).score
     reader = Reader(dataset, Base.at(settings.base_uri), settings.decode.max_bytes)
     shards = {shard.shard_id: shard for shard in plan.shards(dataset)}
     tolerances = _tolerances(dataset, state.records, begun(settings, provider))

@@ -54,8 +54,21 @@ class Detect:
     """Boxes that overlap a better one by more than this IoU are dropped; the pack's own when not set."""
     close_up: bool = True
     """The second, small pass for faces that fill the frame."""
+    tiles: bool = True
+    """The further pass over parts of the picture, for small faces, of detectors whose canvas is small."""
     batch: Count = 0
     """Images in one call of the network; 0: 1 on a CPU, 32 on a GPU."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Gate:
+    """A cheap look before the face detector, which is spared where nothing is seen."""
+
+    model: str | None = None
+    """The pack that looks: ssdlite_mobilenet_v2 for people, or a face detector that is cheaper than the real one."""
+    weights: str | None = None
+    score: Share = 0.3
+    """What scores less is not seen."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -64,6 +77,8 @@ class Embed:
 
     pack: str = "edgeface-xs"
     weights: str | None = None
+    flip: bool = False
+    """Each vector from the face and its mirror image, averaged: better by a point or two, for twice the work."""
     batch: Positive = 32
     """Faces, pooled across images, in one call of the network at most."""
 
@@ -166,7 +181,11 @@ class Config:
     """Where identities begin: URIs in the dataset are relative to it. Absolute when not set."""
     output: str = ""
     decode: Decode = Decode()
+    gate: Gate = Gate()
     detect: Detect = Detect()
+    landmarks: str = "auto"
+    """Which pack gives the five points that faces are aligned by. `auto`: the detector, where it does, else
+    landmarks-regression-retail-0009. `none`: the detector, where it does, else faces are cut out by their boxes."""
     embed: Embed = Embed()
     quality: Quality = Quality()
     rows: Rows = Rows()

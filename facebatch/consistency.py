@@ -113,15 +113,13 @@ def _outcomes(commit: Commit) -> Iterator[str]:
 
 def _agree(status: str, reason: str | None, faces: int) -> bool:
     """Whether an outcome is possible. A reason that a later version of facebatch has added may stand for a failure."""
-    if status in (Status.OK, Status.NO_FACE):
-        return reason is None and (faces > 0) == (status == Status.OK)
+    if status == Status.OK:
+        return reason is None and faces > 0
     known = _REASONS.get(reason or "")
-    return (
-        status in (Status.FAILED, Status.SKIPPED)
-        and bool(reason)
-        and not faces
-        and (not known or known.status == status)
-    )
+    unlooked = bool(reason) and (not known or known.status == status)
+    if status == Status.NO_FACE:
+        return not faces and (reason is None or unlooked)
+    return status in (Status.FAILED, Status.SKIPPED) and unlooked and not faces
 
 
 def _identities(commit: Commit) -> Iterator[str]:

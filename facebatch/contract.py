@@ -15,6 +15,7 @@ from facebatch.align import CHIP, TEMPLATE
 from facebatch.config import Config
 from facebatch.detect import Settings
 from facebatch.importers import revision
+from facebatch.networks import Networks
 from facebatch.packs import Model
 
 _REVISION = {
@@ -26,15 +27,23 @@ _REVISION = {
 """Raised by hand when code changes results on purpose. Golden vectors in the tests notice when it was forgotten."""
 
 
-def contract(config: Config, detector: Model, embedder: Model) -> dict[str, Any]:
-    """The terms, as JSON-ready values: what to compare when two datasets differ."""
-    terms = {
+def contract(config: Config, networks: Networks) -> dict[str, Any]:
+    """The terms, as JSON-ready values: what to compare when two datasets differ.
+
+    What not every run has is named where it is had: datasets from before it was there go on.
+    """
+    detector, landmarks, gate = networks.detector, networks.landmarks, networks.gate
+    terms: dict[str, Any] = {
         "decode": asdict(config.decode),
-        "detector": network(detector) | asdict(Settings.of(config.detect, detector.pack)),
-        "embedder": network(embedder),
+        "detector": network(detector) | Settings.of(config.detect, detector.pack).terms(),
+        "embedder": network(networks.embedder) | ({"flip": True} if config.embed.flip else {}),
         "align": {"chip": CHIP, "template": TEMPLATE.tolist()},
         "code": _REVISION,
     }
+    if landmarks:
+        terms["landmarks"] = network(landmarks)
+    if gate:
+        terms["gate"] = network(gate) | Settings.of_gate(config.gate, gate.pack).terms()
     return _plain(terms)
 
 
@@ -49,6 +58,8 @@ def network(model: Model) -> dict[str, Any]:
     if pack.kind == "detector":
         anchors = asdict(pack.anchors) if pack.anchors else None
         terms |= {"decoder": pack.decoder, "anchors": anchors}
+    if pack.kind == "landmarks":
+        terms |= {"crop": pack.crop, "canvas": pack.input.canvases}
     return _plain(terms)
 
 

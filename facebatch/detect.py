@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from facebatch import config
 from facebatch.detectors import Candidates, Decoder, priors, rpn, scrfd, ssdlite, ultraface, yunet
 from facebatch.errors import UsageError
-from facebatch.geometry import Floats, Picture, View, clip, letterbox, stretch
+from facebatch.geometry import Floats, Picture, View, clip, letterbox, stretch, tiles
 from facebatch.nms import nms
 from facebatch.packs import Pack, Size
 from facebatch.session import CPU, Session, buckets
@@ -23,6 +26,11 @@ _DECODERS: dict[str, Decoder] = {
     "ultraface": ultraface.decode,
     "yunet": yunet.decode,
 }
+
+
+_FIRST = ("canvases", "fill", "min_face")
+_EDGE = 3
+"""Pixels of a view: a box that comes so near to its edge may be a part of a face."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +48,21 @@ class Faces:
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """One look at a picture: on which canvases, how much of them it fills, and how large a box has to be."""
+    """One look at a picture: on which canvases, how much of them it fills, and how large a box has to be and may be, in
+    shares of the picture's longer side. With `across` above 1 it is looked at in so many parts each way, which share
+    `overlap` of its width and height."""
 
     canvases: tuple[Size, ...]
     fill: float = 1.0
     min_face: float = 0.0
+    max_face: float = 1.0
+    across: int = 1
+    overlap: float = 0.0
+
+    @property
+    def views(self) -> int:
+        """How many views of a picture it makes."""
+        return self.across**2
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +79,40 @@ class Settings:
         passes = [Pass(pack.input.canvases)]
         if chosen.close_up and pack.close_up:
             passes.append(Pass(pack.close_up.canvases, pack.close_up.fill, pack.close_up.min_face))
+        if chosen.tiles and pack.tiles:
+            parts = pack.tiles
+            passes.append(
+                Pass(pack.input.canvases, max_face=parts.max_face, across=parts.across, overlap=parts.overlap)
+            )
         score = pack.score if chosen.score is None else chosen.score
         return cls(pack.input.resize, tuple(passes), score, pack.nms if chosen.nms is None else chosen.nms)
 
+    @classmethod
+    def of_gate(cls, chosen: config.Gate, pack: Pack) -> Settings:
+        """A gate takes one look."""
+        return cls(pack.input.resize, (Pass(pack.input.canvases),), chosen.score, pack.nms)
+
+    def terms(self) -> dict[str, Any]:
+        """What the contract says of them. What was added later is said where it is used."""
+        plain = asdict(Pass(()))
+        passes = [
+            {key: value for key, value in asdict(look).items() if key in _FIRST or value != plain[key]}
+            for look in self.passes
+        ]
+        return asdict(self) | {"passes": passes}
+
 
 def views(picture: Picture, settings: Settings) -> list[View]:
-    """What the detector is shown of a picture, one view for each pass."""
-    return [
-        letterbox(picture, look.canvases, look.fill)
-        if settings.resize == "letterbox"
-        else stretch(picture, look.canvases[0], look.fill)
-        for look in settings.passes
-    ]
+    """What the detector is shown of a picture, pass by pass."""
+    shown: list[View] = []
+    for look in settings.passes:
+        if look.across > 1:
+            shown += tiles(picture, look.canvases, look.across, look.overlap)
+        elif settings.resize == "letterbox":
+            shown.append(letterbox(picture, look.canvases, look.fill))
+        else:
+            shown.append(stretch(picture, look.canvases[0], look.fill))
+    return shown
 
 
 class Detector:
@@ -89,14 +129,15 @@ class Detector:
         self._batch = batch or (1 if session.provider == CPU else 32)
 
     def __call__(self, seen: Sequence[Sequence[View]], sizes: Sequence[Size]) -> list[Faces]:
-        """The faces of each image, from its views (one for each pass) and its upright full size (width, height)."""
+        """The faces of each image, from its views (pass by pass) and its upright full size (width, height)."""
+        looks = [look for look in self._settings.passes for _ in range(look.views)]
         candidates: list[list[Candidates]] = [[] for _ in seen]
-        for number, look in enumerate(self._settings.passes):
+        for number, look in enumerate(looks):
             shapes = sorted({image[number].pixels.shape for image in seen})
             for shape in shapes:
                 alike = [i for i, image in enumerate(seen) if image[number].pixels.shape == shape]
                 for i, found in zip(alike, self._run([seen[i][number] for i in alike]), strict=True):
-                    candidates[i].append(_full_size(found, seen[i][number], look.min_face * max(sizes[i])))
+                    candidates[i].append(_full_size(found, seen[i][number], look, sizes[i]))
         return [self._select(found, size) for found, size in zip(candidates, sizes, strict=True)]
 
     def _run(self, alike: list[View]) -> list[Candidates]:
@@ -123,9 +164,33 @@ class Detector:
         return Faces(boxes[kept], scores[kept], None if landmarks is None else landmarks[kept])
 
 
-def _full_size(found: Candidates, view: View, min_side: float) -> Candidates:
-    factors = np.array([view.fx, view.fy], np.float32)
-    boxes = found.boxes * np.tile(factors, 2)
-    large = np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]) >= min_side
-    landmarks = None if found.landmarks is None else (found.landmarks * factors)[large]
-    return Candidates(boxes[large], found.scores[large], landmarks)
+def timed(detector: Detector, seen: Sequence[Sequence[View]], sizes: Sequence[Size]) -> tuple[list[Faces], float]:
+    """What a detector finds, and the seconds that it took for each image."""
+    if not seen:
+        return [], 0.0
+    started = time.perf_counter()
+    found = detector(seen, sizes)
+    return found, (time.perf_counter() - started) / len(seen)
+
+
+def _full_size(found: Candidates, view: View, look: Pass, size: Size) -> Candidates:
+    """Candidates of a view as those of the picture, without the ones that other views know better."""
+    factors, corner = np.array([view.fx, view.fy], np.float32), np.array([view.x, view.y], np.float32)
+    boxes = found.boxes * np.tile(factors, 2) + np.tile(corner, 2)
+    side = np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
+    ours = side >= look.min_face * max(size)
+    if look.across > 1:
+        ours &= (side <= look.max_face * max(size)) & ~_cut(boxes, view, size)
+    landmarks = None if found.landmarks is None else (found.landmarks * factors + corner)[ours]
+    return Candidates(boxes[ours], found.scores[ours], landmarks)
+
+
+def _cut(boxes: Floats, view: View, size: Size) -> NDArray[np.bool_]:
+    """Whether boxes reach an edge of their view behind which the picture goes on: a neighbour sees the whole face."""
+    height, width, _ = view.pixels.shape
+    x, y, right, bottom = view.x, view.y, view.x + width * view.fx, view.y + height * view.fy
+    inner = np.array([x > 0.5, y > 0.5, right < size[0] - 0.5, bottom < size[1] - 0.5])
+    margin = _EDGE * np.array([view.fx, view.fy, view.fx, view.fy])
+    beyond = np.array([x, y, -right, -bottom]) + margin >= boxes * [1, 1, -1, -1]
+    reached: NDArray[np.bool_] = (beyond & inner).any(axis=1)
+    return reached

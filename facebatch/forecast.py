@@ -11,7 +11,7 @@ from itertools import islice
 
 from facebatch.config import Config
 from facebatch.errors import FacebatchError
-from facebatch.packs import Model
+from facebatch.networks import Networks
 from facebatch.sources import Item, Kind, Source
 from facebatch.sources.files import read_files
 from facebatch.sources.rows import read_rows
@@ -61,7 +61,7 @@ class Reservoir:
             yield source
 
 
-def measure(config: Config, detector: Model, embedder: Model, storage: Storage, sources: list[Source]) -> Sample:
+def measure(config: Config, networks: Networks, storage: Storage, sources: list[Source]) -> Sample:
     """Index the first images of these sources on one core of this machine, and forget the results.
 
     Raises FacebatchError where there is none that can be read.
@@ -74,7 +74,7 @@ def measure(config: Config, detector: Model, embedder: Model, storage: Storage, 
     works = [Work.of("sample", replace(item, index=k)) for k, item in enumerate(items)]
     if not any(work.data for work in works):
         raise FacebatchError("no image of the sample can be read")
-    stage = FusedStage(config, detector, embedder, Place())
+    stage = FusedStage(config, networks, Place())
     stage([Work.of("sample", next(item for item in items if item.data))])  # sessions and decoders warm up
     started = time.perf_counter()
     done = stage(works)

@@ -72,12 +72,14 @@ class View:
     """What a detector sees of a picture.
 
     `pixels`: uint8, canvas height x canvas width x 3, RGB; the picture at the top left, zeros beside it.
-    `fx`, `fy`: edge coordinates in the view times these are pixels of the upright full-size picture.
+    `fx`, `fy`: edge coordinates in the view times these, plus `x`, `y`, are pixels of the upright full-size picture.
     """
 
     pixels: Pixels
     fx: float
     fy: float
+    x: float = 0.0
+    y: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,34 @@ def stretch(picture: Picture, canvas: tuple[int, int], fill: float = 1.0) -> Vie
     return _on_canvas(picture, canvas, max(1, round(canvas[0] * fill)), max(1, round(canvas[1] * fill)))
 
 
+def tiles(picture: Picture, canvases: Sequence[tuple[int, int]], across: int, overlap: float) -> list[View]:
+    """The picture in `across` x `across` equal parts of its own shape, row by row, each pulled to fill the canvas that
+    is nearest to that shape. Neighbours share `overlap` of the picture's width (or height)."""
+    canvas = min(canvases, key=lambda c: abs(np.log(c[0] / c[1] * picture.height / picture.width)))
+    share = (1 + (across - 1) * overlap) / across
+    width, height = picture.width * share, picture.height * share
+    places = [k * (1 - overlap) / across for k in range(across)]
+    return [
+        _window(picture, canvas, (left * picture.width, top * picture.height, width, height))
+        for top in places
+        for left in places
+    ]
+
+
+def _window(picture: Picture, canvas: tuple[int, int], window: tuple[float, float, float, float]) -> View:
+    """A part of the picture (x, y, width, height in full-size edge coordinates), as the canvas."""
+    x, y, width, height = window
+    pixels = warp(picture, to_canvas(window, canvas), *canvas)
+    return View(pixels, width / canvas[0], height / canvas[1], x, y)
+
+
+def to_canvas(window: tuple[float, float, float, float], canvas: tuple[int, int]) -> NDArray[np.float64]:
+    """The 2x3 matrix in centre coordinates that pulls a window (x, y, width, height, edge coordinates) to a canvas."""
+    x, y, width, height = window
+    across, down = canvas[0] / width, canvas[1] / height
+    return np.array([[across, 0, across * (0.5 - x) - 0.5], [0, down, down * (0.5 - y) - 0.5]])
+
+
 def _on_canvas(picture: Picture, canvas: tuple[int, int], width: int, height: int) -> View:
     pixels, fx, fy = resize(picture.levels, width, height)
     pixels = picture.shown(pixels)
@@ -165,15 +195,16 @@ def similarity(source: Any, target: Any) -> NDArray[np.float64]:
     return np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
 
 
-def warp(picture: Picture, matrix: NDArray[np.float64], size: int) -> Pixels:
-    """size x size x 3 pixels by a similarity from full-size centre coordinates; bilinear, black outside.
+def warp(picture: Picture, matrix: NDArray[np.float64], width: int, height: int) -> Pixels:
+    """height x width x 3 pixels by an affine matrix from full-size centre coordinates; bilinear, black outside.
 
     Where the face shrinks, the pyramid level is taken from which less than a factor of two is left: warping a large
     face straight from the photo aliases, and moves its vector (cosine 0.979 on average, 0.919 at worst).
     """
-    shrink = 1 / max(float(np.hypot(matrix[0, 0], matrix[1, 0])), 1e-9)
+    shrink = 1 / max(float(np.hypot(*matrix[:, :2]).max()), 1e-9)  # of the axis that shrinks less
     k = level_for(picture.levels, shrink / picture.scale)
     factor = float(picture.scale << k)
     offset = (factor - 1) / 2  # pixel centre c of this level lies at factor * c + offset of the full-size picture
     matrix = matrix @ np.array([[factor, 0, offset], [0, factor, offset], [0, 0, 1.0]])
-    return picture.shown(cast(Pixels, cv2.warpAffine(picture.levels[k], matrix, (size, size), flags=cv2.INTER_LINEAR)))
+    cut = cv2.warpAffine(picture.levels[k], matrix, (width, height), flags=cv2.INTER_LINEAR)
+    return picture.shown(cast(Pixels, cut))

@@ -100,9 +100,23 @@ class CloseUp:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class Tiles:
+    """A further pass for small faces: the picture in `across` x `across` parts, each as large as the whole one was.
+
+    Neighbours share `overlap` of the picture's width and height. Boxes whose longer side is more than `max_face` of
+    the picture's longer side are left to the first pass.
+    """
+
+    across: int
+    overlap: float
+    max_face: float
+
+
+@dataclass(frozen=True, config=_STRICT)
 class Pack:
-    """One model. Detectors have a `decoder`, a threshold and an NMS IoU; embedders give 512 numbers for a chip;
-    landmark nets give five points for a box. `published` holds figures of its card, for comparison."""
+    """One model. Detectors have a `decoder`, a threshold and an NMS IoU, and say what they find; embedders give 512
+    numbers for a chip; landmark nets give five points for a crop, which is the box pulled to the canvas (`box`) or the
+    upright square around it (`square`)."""
 
     name: str
     kind: Kind
@@ -117,6 +131,9 @@ class Pack:
     score: float = 0.5
     nms: float = 0.45
     close_up: CloseUp | None = None
+    tiles: Tiles | None = None
+    finds: Literal["faces", "people"] = "faces"
+    crop: Literal["box", "square"] = "box"
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -35,7 +35,7 @@ from facebatch.plugins import is_installed
 from facebatch.reasons import Reason
 from facebatch.sink import encoded
 
-RELEASABLE = tuple(r for r in Reason if not r.retryable and r is not Reason.SOURCE_CHANGED)
+RELEASABLE = tuple(r for r in Reason if not r.retryable and r not in (Reason.SOURCE_CHANGED, Reason.GATED))
 """The reasons whose rows may become others although their source is the one that was planned."""
 
 
@@ -142,6 +142,8 @@ def _objection(word: str) -> str:
             "the plan holds the version that was listed, and another one is another source; "
             "index the new version into a dataset of its own"
         )
+    if word == Reason.GATED:
+        return "the same gate would see the same again; another gate is another dataset"
     if word in set(Reason):
         return "every run tries it again by itself"
     return "it is no reason"

@@ -108,6 +108,8 @@ VIEW = pa.struct(
         ("height", pa.int32()),
         ("fx", pa.float64()),
         ("fy", pa.float64()),
+        ("x", pa.float64()),
+        ("y", pa.float64()),
         ("pixels", pa.large_binary()),
     ]
 )
@@ -134,11 +136,14 @@ WORK = pa.schema(
     [
         *(IMAGES.field(name) for name in ("shard_id", "index", "uri", "member", "size_bytes", "etag", "mtime_ns")),
         *(IMAGES.field(name) for name in ("content_sha256", "phash", "format", "width", "height", "orientation")),
-        *(IMAGES.field(name) for name in ("frames", "captured_at", "camera", "extra")),
+        *(IMAGES.field(name) for name in ("frames", "captured_at", "camera", "n_persons", "extra")),
         pa.field("status", pa.string()),
         pa.field("reason", pa.string()),
         pa.field("detail", pa.string()),
         pa.field("data", pa.large_binary()),
+        pa.field("glance", VIEW),
+        pa.field("glance_seconds", pa.float32()),
+        pa.field("detect_seconds", pa.float32()),
         pa.field("views", pa.list_(VIEW)),
         pa.field("faces", pa.list_(FACE)),
     ]

@@ -39,7 +39,7 @@ class Writer:
     dataset: Dataset
     guard: Guard
     facts: dict[str, Any]
-    """Of the dataset: `contract_id`, `detector`, `embedder` and whatever else every file shall carry."""
+    """Of the dataset: `contract_id`, `detector`, `embedder`, `landmarks` and whatever else every file shall carry."""
 
     def write(self, works: list[Work]) -> list[Record]:
         """Commit finished works. Rows that failed for reasons outside the image are committed apart.
@@ -83,7 +83,6 @@ def images_table(works: list[Work]) -> pa.Table:
     own: dict[str, list[Any]] = {
         "image_id": [image_id(work.uri, work.member) for work in works],
         "n_faces": [len(work.faces) for work in works],
-        "n_persons": [None] * len(works),
     }
     columns = [
         pa.array(own[f.name] if f.name in own else [getattr(work, f.name) for work in works], f.type) for f in IMAGES
@@ -131,7 +130,7 @@ def _face_row(work: Work, index: int, face: Face, facts: dict[str, Any]) -> dict
         **dict(zip(("x_min", "y_min", "x_max", "y_max"), face.box, strict=True)),
         "score": face.score,
         "landmarks": face.landmarks.ravel() if face.landmarks is not None else None,
-        "landmark_source": facts["detector"] if lit else None,
+        "landmark_source": facts.get("landmarks", facts["detector"]) if lit else None,
         "alignment": "landmarks" if lit else "box",
         "face_px": face_px(face.box),
         "sharpness": face.quality.sharpness,

@@ -3,6 +3,8 @@
     DecodeStage -> DetectStage -> ChipStage -> EmbedStage        one behind the other, in separate processes (split)
     FusedStage                                                   the same in one process, decoding each image once
 
+Within the detect stage a gate may come before the detector, within the chip stage a landmark network before the chips.
+
 A stage takes works and gives the same works, in the same order and number, whatever is in them: an image that fails
 ends with its reason and passes through the rest untouched.
 """
@@ -18,16 +20,19 @@ from itertools import repeat
 from facebatch import config
 from facebatch.align import chip_by_box, chip_by_landmarks
 from facebatch.decode import decode, decoded_pixels, probe
-from facebatch.detect import Detector, Faces, Settings, views
+from facebatch.detect import Detector, Faces, Settings, timed, views
 from facebatch.embed import Embedder
 from facebatch.failpoints import failpoint
 from facebatch.fingerprint import content_sha256, phash
 from facebatch.formats import sniff
+from facebatch.gate import Gate
 from facebatch.geometry import Floats, Picture, Pixels
+from facebatch.landmarks import Landmarker, crop
+from facebatch.networks import Networks
 from facebatch.packs import Model, Pack
 from facebatch.quality import assess
 from facebatch.reasons import Reason, Status, Undecodable
-from facebatch.session import Session
+from facebatch.session import CPU, Session
 from facebatch.watchdog import Asleep, Watchdog
 from facebatch.work import Face, Work
 
@@ -49,9 +54,12 @@ Stage = Callable[[list[Work]], list[Work]]
 class DecodeStage:
     """Bytes to detector views. Forgets the picture, unless told to keep it for the chips."""
 
-    def __init__(self, config: config.Config, detector: Pack, place: Place, keep: bool = False) -> None:
+    def __init__(
+        self, config: config.Config, detector: Pack, place: Place, keep: bool = False, gate: Pack | None = None
+    ) -> None:
         self._limits, self._keep = config.decode, keep
         self._settings = Settings.of(config.detect, detector)
+        self._glance = Settings.of_gate(config.gate, gate) if gate else None
         self._map = _mapper(place.threads)
         self._watchdog = _watchdog(config, place)
 
@@ -64,6 +72,7 @@ class DecodeStage:
         picture = open_picture(work, self._limits, self._watchdog)
         if picture:
             work.views = views(picture, self._settings)
+            work.glance = views(picture, self._glance)[0] if self._glance else None
             work.content_sha256, work.phash = content_sha256(work.data or b""), phash(picture)
             work.picture = picture if self._keep else None
 
@@ -71,19 +80,23 @@ class DecodeStage:
 class DetectStage:
     """Views to boxes, scores and landmarks."""
 
-    def __init__(self, config: config.Config, detector: Model, place: Place) -> None:
-        session = Session(detector, place.provider, place.threads, place.gpu_share)
-        self._detect = Detector(session, Settings.of(config.detect, detector.pack), config.detect.batch)
+    def __init__(self, config: config.Config, detector: Model, place: Place, gate: Model | None = None) -> None:
+        self._gate = Gate(_session(gate, place), config.gate, config.detect.batch) if gate else None
+        settings = Settings.of(config.detect, detector.pack)
+        self._detect = Detector(_session(detector, place), settings, config.detect.batch)
         self._watchdog = _watchdog(config, place)
 
     def __call__(self, works: list[Work]) -> list[Work]:
+        self._watchdog.batch(len(works))
+        if self._gate:
+            self._gate(works)
         seen = [work for work in works if work.views]
-        self._watchdog.batch(len(seen))
         failpoint("detect")
-        found = self._detect([w.views for w in seen], [(w.width or 0, w.height or 0) for w in seen]) if seen else []
+        sizes = [(work.width or 0, work.height or 0) for work in seen]
+        found, each = timed(self._detect, [work.views for work in seen], sizes)
         self._watchdog.rest()
         for work, faces in zip(seen, found, strict=True):
-            work.views = []
+            work.views, work.detect_seconds = [], each
             work.faces = _faces(faces)
             work.status = Status.OK if work.faces else Status.NO_FACE
             if not work.faces:
@@ -92,17 +105,43 @@ class DetectStage:
 
 
 class ChipStage:
-    """Boxes to chips and quality, from the kept picture or a second decode of the few images that have faces."""
+    """Boxes to chips and quality, from the kept picture or a second decode of the few images that have faces.
 
-    def __init__(self, config: config.Config, place: Place) -> None:
+    A landmark network always runs on the CPU here: it is a thousandth of a detector.
+    """
+
+    def __init__(self, config: config.Config, place: Place, landmarks: Model | None = None) -> None:
         self._limits, self._quality = config.decode, config.quality
+        self._budget = config.run.megapixels * 1_000_000
+        self._pack = landmarks.pack if landmarks else None
+        self._locate = Landmarker(Session(landmarks, CPU, place.threads)) if landmarks else None
         self._map = _mapper(place.threads)
         self._watchdog = _watchdog(config, place)
 
     def __call__(self, works: list[Work]) -> list[Work]:
-        list(self._map(partial(_alone, self._one), [work for work in works if work.faces]))
+        with_faces = [work for work in works if work.faces]
+        if self._locate is None:
+            list(self._map(partial(_alone, self._one), with_faces))
+        else:
+            for group in groups(with_faces, self._limits, self._budget, self._watchdog):
+                list(self._map(partial(_alone, self._open), group))
+                self._watchdog.batch(len(group))
+                self._mark([face for work in group for face in work.faces])
+                list(self._map(partial(_alone, self._one), [work for work in group if work.faces]))
         self._watchdog.rest()
         return works
+
+    def _open(self, work: Work) -> None:
+        work.picture = work.picture or open_picture(work, self._limits, self._watchdog)
+        if work.picture and self._pack:
+            for face in work.faces:
+                face.chip = crop(work.picture, face.box, self._pack)
+
+    def _mark(self, faces: list[Face]) -> None:
+        if self._locate:
+            crops = [face.chip for face in faces if face.chip is not None]
+            for face, points in zip(faces, self._locate(crops, [face.box for face in faces]), strict=True):
+                face.landmarks = points
 
     def _one(self, work: Work) -> None:
         picture = work.picture or open_picture(work, self._limits, self._watchdog)
@@ -117,8 +156,7 @@ class EmbedStage:
     """Chips to vectors, the faces of all images pooled."""
 
     def __init__(self, config: config.Config, embedder: Model, place: Place) -> None:
-        session = Session(embedder, place.provider, place.threads, place.gpu_share)
-        self._embed = Embedder(session, config.embed.batch)
+        self._embed = Embedder(_session(embedder, place), config.embed.batch, config.embed.flip)
         self._watchdog = _watchdog(config, place)
 
     def __call__(self, works: list[Work]) -> list[Work]:
@@ -135,41 +173,45 @@ class EmbedStage:
 class FusedStage:
     """All four in one process. Pictures are kept from decode to chips, a few at a time, so that memory is bounded."""
 
-    def __init__(self, config: config.Config, detector: Model, embedder: Model, place: Place) -> None:
+    def __init__(self, config: config.Config, networks: Networks, place: Place) -> None:
+        gate = networks.gate
         self._limits, self._budget = config.decode, config.run.megapixels * 1_000_000
         self._with_pictures: list[Stage] = [
-            DecodeStage(config, detector.pack, place, keep=True),
-            DetectStage(config, detector, place),
-            ChipStage(config, place),
+            DecodeStage(config, networks.detector.pack, place, keep=True, gate=gate.pack if gate else None),
+            DetectStage(config, networks.detector, place, gate),
+            ChipStage(config, place, networks.landmarks),
         ]
-        self._embed = EmbedStage(config, embedder, place)
+        self._embed = EmbedStage(config, networks.embedder, place)
         self._watchdog = _watchdog(config, place)
 
     def __call__(self, works: list[Work]) -> list[Work]:
-        for group in self._groups(works):
+        for group in groups(works, self._limits, self._budget, self._watchdog):
             for stage in self._with_pictures:
                 group = stage(group)
         return self._embed(works)
 
-    def _groups(self, works: list[Work]) -> Iterator[list[Work]]:
-        """Runs of works whose decoded pictures stay within the budget; a larger picture alone."""
-        group: list[Work] = []
-        spent = 0
-        for work in works:
-            self._watchdog.image()
-            pixels = _weight(work, self._limits)
-            self._watchdog.rest()
-            if group and spent + pixels > self._budget:
-                yield group
-                group, spent = [], 0
-            group.append(work)
-            spent += pixels
-        if group:
+
+def groups(works: list[Work], limits: config.Decode, budget: int, watchdog: Watchdog) -> Iterator[list[Work]]:
+    """Runs of works whose decoded pictures stay within a budget of pixels; a larger picture alone."""
+    group: list[Work] = []
+    spent = 0
+    for work in works:
+        watchdog.image()
+        pixels = _weight(work, limits)
+        watchdog.rest()
+        if group and spent + pixels > budget:
             yield group
+            group, spent = [], 0
+        group.append(work)
+        spent += pixels
+    if group:
+        yield group
 
 
 def _weight(work: Work, limits: config.Decode) -> int:
     """The pixels that decoding will hold; of a work at which even that fails, those of a header that was not read."""
+    if work.picture:  # decoded already, within a budget
+        return 0
     try:
         return decoded_pixels(work.data or b"", limits)
     except Exception:  # noqa: BLE001 - the decode meets the same, where it costs the work's own row
@@ -227,6 +269,10 @@ def _faces(found: Faces) -> list[Face]:
     return [
         Face(box, float(score), spots) for box, score, spots in zip(found.boxes, found.scores, points, strict=False)
     ]
+
+
+def _session(model: Model, place: Place) -> Session:
+    return Session(model, place.provider, place.threads, place.gpu_share)
 
 
 def _watchdog(config: config.Config, place: Place) -> Watchdog:

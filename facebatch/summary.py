@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from typing import Any
 
@@ -30,6 +30,44 @@ COMPUTING = (
 """Packages another version of which may move a pixel, and the last digits of a vector."""
 _PROVENANCE = ("ray", "pyarrow", *COMPUTING)
 
+
+@dataclass(frozen=True, slots=True)
+class Spared:
+    """What a gate has saved a run, in seconds of all workers together.
+
+    looked: images that it saw; nobody: those of them that the detector was spared; gate, detector: seconds that each
+    took for all the images that it saw.
+    """
+
+    looked: int
+    nobody: int
+    gate: float
+    detector: float
+
+    @classmethod
+    def of(cls, counts: dict[str, int]) -> Spared | None:
+        """From the counters of a run (`facebatch.pipeline.meter.counted`); None where there was no gate."""
+        looked, detected = counts.get("gate", 0), counts.get("detector", 0)
+        seconds = counts.get("gate_us", 0) / 1e6, counts.get("detector_us", 0) / 1e6
+        return cls(looked, looked - detected, *seconds) if looked else None
+
+    @property
+    def seconds(self) -> float | None:
+        """Saved in all, less than nothing where the gate cost more; None where the detector was never measured."""
+        seen = self.looked - self.nobody
+        return self.nobody * self.detector / seen - self.gate if seen else None
+
+    @property
+    def row(self) -> Row:
+        """For the closing table."""
+        seen = self.looked - self.nobody
+        if self.seconds is None:
+            return "gate", str(self.nobody), f"of {self.looked} images show nobody; the detector never ran"
+        each = f"{1000 * self.gate / self.looked:.1f} ms an image, the detector {1000 * self.detector / seen:.1f}"
+        verdict = f"{self.seconds:.1f} s of work saved" if self.seconds >= 0 else f"{-self.seconds:.1f} s of work lost"
+        return "gate", str(self.nobody), f"of {self.looked} images show nobody: {verdict} ({each})"
+
+
 Row = tuple[str, str, str]
 """What, how many, remark."""
 
@@ -53,6 +91,7 @@ class Summary:
     """For each stage the GPUs that its workers saw."""
     provider: str | None = None
     """On which the networks ran; None where nothing was computed."""
+    spared: Spared | None = None
 
 
 def show(console: Console, rows: Iterable[Row]) -> None:
@@ -81,6 +120,8 @@ def rows(summary: Summary) -> Iterator[Row]:
     if summary.new_images:
         rate = summary.new_images / max(summary.seconds, 1e-9)
         yield "rate", f"{rate:.1f}", f"images/s: {summary.new_images} in {clock(summary.seconds)}"
+        if summary.spared:
+            yield summary.spared.row
         yield "memory", f"{summary.peak_bytes / 2**30:.2f}", "GiB at most, all processes on this machine together"
     yield "time", clock(summary.whole_seconds), "in all" if summary.new_images else "in all, nothing new"
     yield "tables", "", f"{summary.output}/images/*.parquet  {summary.output}/faces/*.parquet"
@@ -122,4 +163,5 @@ def report(config: Config, summary: Summary) -> dict[str, Any]:
         "peak_bytes": summary.peak_bytes,
         "totals": summary.totals,
         "seats": summary.seats,
+        "spared": asdict(summary.spared) if summary.spared else None,
     }

@@ -59,6 +59,13 @@ class Work:
     reason: Reason | None = None
     detail: str | None = None
     data: bytes | None = None
+    n_persons: int | None = None
+    glance: View | None = None
+    """What the gate is shown."""
+    glance_seconds: float | None = None
+    """What the gate took for it; None without a gate."""
+    detect_seconds: float | None = None
+    """What the detector took for it; None where it was spared."""
     views: list[View] = field(default_factory=list)
     faces: list[Face] = field(default_factory=list)
     extra: Extra | None = None
@@ -76,41 +83,50 @@ class Work:
     def end(self, reason: Reason, detail: str | None) -> None:
         """Nothing more is to be done for this image: it has no faces, for this reason."""
         self.status, self.reason, self.detail = reason.status, reason, detail
-        self.data, self.picture = None, None
+        self.data, self.picture, self.glance = None, None, None
         self.views, self.faces = [], []
 
 
-_FLAT = [f for f in WORK if f.name not in ("data", "views", "faces")]
+_FLAT = [f for f in WORK if f.name not in ("data", "glance", "views", "faces")]
 
 
 def to_table(works: Sequence[Work]) -> pa.Table:
     """Rows of schema WORK, in order."""
-    columns = [pa.array([getattr(work, f.name) for work in works], f.type) for f in _FLAT]
-    columns.append(pa.array([work.data for work in works], WORK.field("data").type))
-    columns.append(pa.array([[_view_row(v) for v in work.views] for work in works], WORK.field("views").type))
-    columns.append(pa.array([[_face_row(f) for f in work.faces] for work in works], WORK.field("faces").type))
-    return pa.Table.from_arrays(columns, schema=WORK)
+    columns = {f.name: [getattr(work, f.name) for work in works] for f in _FLAT}
+    columns["data"] = [work.data for work in works]
+    columns["glance"] = [work.glance and _view_row(work.glance) for work in works]
+    columns["views"] = [[_view_row(v) for v in work.views] for work in works]
+    columns["faces"] = [[_face_row(f) for f in work.faces] for work in works]
+    return pa.Table.from_arrays([pa.array(columns[f.name], f.type) for f in WORK], schema=WORK)
 
 
 def from_table(table: pa.Table) -> list[Work]:
     """The works that `to_table` wrote."""
     works = []
     for row in table.to_pylist():
-        views, faces = row.pop("views") or [], row.pop("faces") or []
+        views, faces, glance = row.pop("views") or [], row.pop("faces") or [], row.pop("glance")
         row["status"] = Status(row["status"]) if row["status"] else None
         row["reason"] = Reason(row["reason"]) if row["reason"] else None
-        works.append(Work(**row, views=[_view(v) for v in views], faces=[_face(f) for f in faces]))
+        works.append(
+            Work(
+                **row,
+                glance=glance and _view(glance),
+                views=[_view(v) for v in views],
+                faces=[_face(f) for f in faces],
+            )
+        )
     return works
 
 
 def _view_row(view: View) -> dict[str, Any]:
     height, width, _ = view.pixels.shape
-    return {"width": width, "height": height, "fx": view.fx, "fy": view.fy, "pixels": view.pixels.tobytes()}
+    where = {name: getattr(view, name) for name in ("fx", "fy", "x", "y")}
+    return {"width": width, "height": height, **where, "pixels": view.pixels.tobytes()}
 
 
 def _view(row: dict[str, Any]) -> View:
     pixels = np.frombuffer(row["pixels"], np.uint8).reshape(row["height"], row["width"], 3)
-    return View(pixels, row["fx"], row["fy"])
+    return View(pixels, row["fx"], row["fy"], row["x"], row["y"])
 
 
 def _face_row(face: Face) -> dict[str, Any]:

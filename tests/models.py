@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from facebatch.align import TEMPLATE
 from facebatch.packs import File, Input, Licence, Model, Pack, Weights
 
 
@@ -32,7 +33,28 @@ def embedder(dimensions: int = 512) -> Model:
     )
 
 
-def bright_squares(batch: int | str = "N") -> Model:
+def landmarks(crop: str = "box", numbers: int = 10) -> Model:
+    """A landmark net, 48x48: every point is where the template has it, moved right and down by a tenth of the mean
+    brightness (0..1)."""
+    mean = helper.make_node("ReduceMean", ["x", "axes"], ["mean"], keepdims=0)
+    row = helper.make_node("Reshape", ["mean", "to"], ["row"])
+    scaled = helper.make_node("Mul", ["row", "tenth"], ["moved"])
+    points = helper.make_node("Add", ["moved", "template"], ["points"])
+    constants = {
+        "axes": np.array([1, 2, 3]),
+        "to": np.array([-1, 1]),
+        "tenth": np.array(0.1, np.float32),
+        "template": (TEMPLATE / 112).astype(np.float32).ravel()[None, :numbers],
+    }
+    return model(
+        _graph([mean, row, scaled, points], [("x", ["N", 3, 48, 48])], [("points", ["N", numbers])], constants),
+        "landmarks",
+        input=Input("BGR", (0, 0, 0), 1 / 255, "stretch", ((48, 48),)),
+        crop=crop,
+    )
+
+
+def bright_squares(batch: int | str = "N", **fields: object) -> Model:
     """A detector in the manner of slim-320, 64x48: one box for each 16x16 cell, its score the cell's brightness.
 
     batch: "N" for a real axis, 1 for a fixed one, -1 for a graph whose reshape folds all images into one.
@@ -63,6 +85,7 @@ def bright_squares(batch: int | str = "N") -> Model:
         "detector",
         input=Input("RGB", (0, 0, 0), 1 / 255, "stretch", ((64, 48),)),
         decoder="ultraface",
+        **fields,
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from facebatch import config
+from facebatch.networks import Networks
 from facebatch.packs import Model
 from facebatch.reasons import QualityReason, Reason
 from facebatch.stages import DecodeStage, FusedStage, Place
@@ -96,7 +97,9 @@ def test_grace_hopper_is_found_in_every_format(
     archive: Path, manifest: Rows, model: Callable[[str, str], Model]
 ) -> None:
     rows = [row for row in manifest if row["cls"] == "odd_format_face"]
-    stage = FusedStage(config.Config(), model("yunet-n", "detector"), model("edgeface-xs", "embedder"), Place())
+    stage = FusedStage(
+        config.Config(), Networks(model("yunet-n", "detector"), model("edgeface-xs", "embedder")), Place()
+    )
     works = {_name(work): work for work in stage(_works(archive, rows))}
     assert len(works) == 44
     faces = {name: len(work.faces) for name, work in works.items()}

@@ -24,6 +24,7 @@ from facebatch.contract import contract, contract_id
 from facebatch.dataset import Dataset
 from facebatch.errors import UsageError
 from facebatch.ledger import File, Record, State
+from facebatch.networks import Networks
 from facebatch.packs import Model
 from facebatch.reader import Reader
 from facebatch.reasons import Reason
@@ -39,8 +40,6 @@ from facebatch.verify import verify
 from facebatch.work import Work, from_table
 from tests.conftest import encode
 from tests.test_verify import having, rewritten
-
-Models = tuple[Model, Model]
 
 
 def _record(name: str, ranges: dict[str, Ranges]) -> Record:
@@ -122,8 +121,8 @@ def test_rows_that_were_carried_over_from_another_run_are_compared_as_that_run_c
 
 
 @pytest.fixture(scope="module")
-def models(model: Callable[[str, str], Model]) -> Models:
-    return model("yunet-n", "detector"), model("edgeface-xs", "embedder")
+def models(model: Callable[[str, str], Model]) -> Networks:
+    return Networks(model("yunet-n", "detector"), model("edgeface-xs", "embedder"))
 
 
 @pytest.fixture
@@ -144,14 +143,14 @@ def photos(tmp_path: Path, astronaut: bytes, hopper: bytes, group: np.ndarray) -
     return folder
 
 
-def _indexed(photos: Path, models: Models, *words: str, gone: str | None = None, **noted: Any) -> Dataset:
+def _indexed(photos: Path, models: Networks, *words: str, gone: str | None = None, **noted: Any) -> Dataset:
     """A dataset of these photos as a run makes it, without Ray.
 
     gone: a photo that is missing when it is read. noted: what the run says of itself besides.
     """
     dataset = Dataset.at(Storage(), str(photos.parent / "out"))
     settings = config.load(None, words, inputs=(str(photos), str(photos.parent / "rows.parquet")), output=dataset.root)
-    terms = contract(settings, *models)
+    terms = contract(settings, models)
     facts = {"contract": terms, "contract_id": contract_id(terms), "detector": "yunet-n", "embedder": "edgeface-xs"}
     dataset.open({**facts, "relative": bool(settings.base_uri)})
     with epochs.taken(dataset) as epoch:
@@ -161,7 +160,7 @@ def _indexed(photos: Path, models: Models, *words: str, gone: str | None = None,
         if gone:
             (photos / gone).unlink()
         reader = Reader(dataset, Base.at(settings.base_uri), settings.decode.max_bytes)
-        stage = FusedStage(settings, *models, Place())
+        stage = FusedStage(settings, models, Place())
         writer = Writer(dataset, epoch.guard, facts)
         for table in reader.tables([(shard, []) for shard in plan.shards(dataset)], epoch.guard, 1 << 20):
             writer.write(stage(from_table(table)))
@@ -169,16 +168,16 @@ def _indexed(photos: Path, models: Models, *words: str, gone: str | None = None,
 
 
 @pytest.fixture
-def dataset(photos: Path, models: Models) -> Dataset:
+def dataset(photos: Path, models: Networks) -> Dataset:
     return _indexed(photos, models)
 
 
-def _audited(dataset: Dataset, models: Models, *words: str, sample: int = 100, seed: int = 0) -> Audit:
+def _audited(dataset: Dataset, models: Networks, *words: str, sample: int = 100, seed: int = 0) -> Audit:
     return audit.audit(dataset, audit.configuration(dataset, None, words), models, sample, seed)
 
 
 @pytest.mark.needs_models
-def test_a_fresh_dataset_of_files_tars_and_rows_agrees_in_every_row(dataset: Dataset, models: Models) -> None:
+def test_a_fresh_dataset_of_files_tars_and_rows_agrees_in_every_row(dataset: Dataset, models: Networks) -> None:
     found = _audited(dataset, models)
     assert (found.images, found.drawn, found.compared) == (14, 14, 14)
     assert (found.problems, found.left_out, found.unread) == ([], {}, {})
@@ -187,7 +186,7 @@ def test_a_fresh_dataset_of_files_tars_and_rows_agrees_in_every_row(dataset: Dat
 
 @pytest.mark.needs_models
 def test_a_sample_in_many_pieces_is_the_same_sample(
-    dataset: Dataset, models: Models, monkeypatch: pytest.MonkeyPatch
+    dataset: Dataset, models: Networks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("facebatch.audit._AT_ONCE", 5)
     monkeypatch.setattr("facebatch.audit._BATCH_BYTES", 1)
@@ -241,7 +240,7 @@ def swapped() -> Callable[[pa.Table], pa.Table]:
 
 @pytest.mark.needs_models
 def test_two_vectors_that_changed_places_are_found_by_computing_them_again_and_by_nothing_else(
-    dataset: Dataset, models: Models
+    dataset: Dataset, models: Networks
 ) -> None:
     rewritten(dataset.root, "faces", swapped())
     assert verify(dataset).problems == []
@@ -265,7 +264,7 @@ def test_two_vectors_that_changed_places_are_found_by_computing_them_again_and_b
     ],
 )
 def test_a_wrong_value_in_an_images_row_is_found(
-    dataset: Dataset, models: Models, column: str, value: Any, said: str
+    dataset: Dataset, models: Networks, column: str, value: Any, said: str
 ) -> None:
     rewritten(dataset.root, "images", _with_first(column, value))
     found = _audited(dataset, models)
@@ -275,7 +274,7 @@ def test_a_wrong_value_in_an_images_row_is_found(
 
 @pytest.mark.needs_models
 def test_problems_name_the_image_and_many_are_counted(
-    dataset: Dataset, models: Models, photos: Path, monkeypatch: pytest.MonkeyPatch
+    dataset: Dataset, models: Networks, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rewritten(dataset.root, "images", lambda t: having(t, "phash", [p and 7 for p in t["phash"].to_pylist()]))
     problems = "\n".join(_audited(dataset, models).problems)
@@ -288,7 +287,7 @@ def test_problems_name_the_image_and_many_are_counted(
 
 @pytest.mark.needs_models
 def test_sources_that_are_gone_or_replaced_are_named_apart_and_are_no_problem(
-    dataset: Dataset, models: Models, photos: Path
+    dataset: Dataset, models: Networks, photos: Path
 ) -> None:
     (photos / "a.png").unlink()
     (photos / "b.jpg").write_bytes(b"another photo")
@@ -302,7 +301,7 @@ def test_sources_that_are_gone_or_replaced_are_named_apart_and_are_no_problem(
 
 @pytest.mark.needs_models
 def test_other_bytes_of_the_same_version_are_a_problem_and_those_without_a_version_are_not(
-    dataset: Dataset, models: Models, photos: Path, monkeypatch: pytest.MonkeyPatch
+    dataset: Dataset, models: Networks, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the web does not tell the version of may be replaced without a sign."""
     photo = photos / "b.jpg"
@@ -322,7 +321,7 @@ def test_other_bytes_of_the_same_version_are_a_problem_and_those_without_a_versi
 
 @pytest.mark.needs_models
 def test_a_container_with_fewer_images_than_the_dataset_is_a_problem(
-    dataset: Dataset, models: Models, photos: Path
+    dataset: Dataset, models: Networks, photos: Path
 ) -> None:
     path = photos / "more.tar"
     size, time = path.stat().st_size, path.stat().st_mtime_ns
@@ -338,7 +337,7 @@ def test_a_container_with_fewer_images_than_the_dataset_is_a_problem(
 @pytest.mark.needs_models
 @pytest.mark.parametrize("reason", ["WORKER_CRASH", "TIMEOUT", "OUT_OF_MEMORY", "SOURCE_CHANGED"])
 def test_what_crashed_a_worker_or_was_replaced_is_not_computed_again(
-    dataset: Dataset, models: Models, monkeypatch: pytest.MonkeyPatch, reason: str
+    dataset: Dataset, models: Networks, monkeypatch: pytest.MonkeyPatch, reason: str
 ) -> None:
     rewritten(dataset.root, "images", lambda t: having(t, "reason", [r and reason for r in t["reason"].to_pylist()]))
     batches = _noted_batches(monkeypatch)
@@ -350,7 +349,7 @@ def test_what_crashed_a_worker_or_was_replaced_is_not_computed_again(
 
 
 @pytest.mark.needs_models
-def test_rows_that_are_to_be_tried_again_are_not_compared(models: Models, photos: Path, hopper: bytes) -> None:
+def test_rows_that_are_to_be_tried_again_are_not_compared(models: Networks, photos: Path, hopper: bytes) -> None:
     dataset = _indexed(photos, models, gone="b.jpg")
     (photos / "b.jpg").write_bytes(hopper)
     found = _audited(dataset, models)
@@ -359,7 +358,7 @@ def test_rows_that_are_to_be_tried_again_are_not_compared(models: Models, photos
 
 @pytest.mark.needs_models
 def test_another_version_of_a_decoder_is_compared_with_the_wider_tolerance_and_says_so(
-    photos: Path, models: Models
+    photos: Path, models: Networks
 ) -> None:
     versions = {**HERE["versions"], "pillow": "1.0"}
     found = _audited(_indexed(photos, models, versions=versions), models)
@@ -370,7 +369,7 @@ def test_another_version_of_a_decoder_is_compared_with_the_wider_tolerance_and_s
 
 
 @pytest.mark.needs_models
-def test_a_decoder_that_only_one_side_had_is_told_apart(photos: Path, models: Models) -> None:
+def test_a_decoder_that_only_one_side_had_is_told_apart(photos: Path, models: Networks) -> None:
     dataset = _indexed(photos, models, versions={})
     rewritten(
         dataset.root,
@@ -382,7 +381,7 @@ def test_a_decoder_that_only_one_side_had_is_told_apart(photos: Path, models: Mo
 
 
 @pytest.mark.needs_models
-def test_tables_that_verify_finds_damaged_are_left_to_it(dataset: Dataset, models: Models) -> None:
+def test_tables_that_verify_finds_damaged_are_left_to_it(dataset: Dataset, models: Networks) -> None:
     next(Path(dataset.path("faces")).glob("*.parquet")).unlink()
     found = _audited(dataset, models)
     assert found.left_out["their tables are damaged"] > 0
@@ -390,13 +389,13 @@ def test_tables_that_verify_finds_damaged_are_left_to_it(dataset: Dataset, model
 
 
 @pytest.mark.needs_models
-def test_a_row_that_its_record_promises_and_the_table_lacks_is_a_problem(dataset: Dataset, models: Models) -> None:
+def test_a_row_that_its_record_promises_and_the_table_lacks_is_a_problem(dataset: Dataset, models: Networks) -> None:
     rewritten(dataset.root, "images", lambda t: t.slice(1))
     assert "has no row in 00001-" in "".join(_audited(dataset, models).problems)
 
 
 @pytest.mark.needs_models
-def test_settings_are_those_of_the_last_run_but_for_storage_and_layout(photos: Path, models: Models) -> None:
+def test_settings_are_those_of_the_last_run_but_for_storage_and_layout(photos: Path, models: Networks) -> None:
     dataset = _indexed(photos, models, "detect.score=0.8", "run.threads=7", "storage.retries=3", f"base_uri={photos}")
     settings = audit.configuration(dataset, None, ["storage.retries=5"])
     assert settings.detect.score == 0.8
@@ -409,7 +408,7 @@ def test_settings_are_those_of_the_last_run_but_for_storage_and_layout(photos: P
 
 
 @pytest.mark.needs_models
-def test_another_contract_is_refused_with_what_differs(dataset: Dataset, models: Models) -> None:
+def test_another_contract_is_refused_with_what_differs(dataset: Dataset, models: Networks) -> None:
     with pytest.raises(UsageError, match=r"another contract .*: detector.score was 0\.\d+ and is now 0\.1\. Take"):
         audit.models(dataset, audit.configuration(dataset, None, ["detect.score=0.1"]))
 
@@ -421,12 +420,12 @@ def test_without_a_note_of_any_run_the_settings_are_as_given(dataset: Dataset) -
 
 
 @pytest.mark.needs_models
-def test_broken_lines_of_a_manifest_are_compared_too(tmp_path: Path, photos: Path, models: Models) -> None:
+def test_broken_lines_of_a_manifest_are_compared_too(tmp_path: Path, photos: Path, models: Networks) -> None:
     (photos / "list.csv").write_text("uri\n,\n")
     dataset = Dataset.at(Storage(), str(tmp_path / "other"))
     broken = [Source(Kind.BROKEN, Object("/list.csv", 10), part=i, trouble="no line") for i in range(2)]
     settings = config.Config()
-    terms = contract(settings, *models)
+    terms = contract(settings, models)
     facts = {"contract": terms, "contract_id": contract_id(terms), "detector": "yunet-n", "embedder": "edgeface-xs"}
     dataset.open(facts)
     with epochs.taken(dataset) as epoch:

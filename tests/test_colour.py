@@ -193,7 +193,7 @@ def test_what_networks_are_shown_is_srgb_and_what_is_beside_the_picture_stays_bl
     view = letterbox(picture, [(320, 320)]).pixels
     assert np.abs(view[100, 50].astype(int) - expected).max() <= 3
     assert (view[:, 230:] == 0).all()
-    chip = warp(picture, np.array([[0.5, 0, 60], [0, 0.5, 60]]), 112)
+    chip = warp(picture, np.array([[0.5, 0, 60], [0, 0.5, 60]]), 112, 112)
     assert np.abs(chip[90, 90].astype(int) - expected).max() <= 3
     assert (chip[:50, :50] == 0).all()
     assert phash(picture) == phash(_opened(encode(_seen(picture))))

@@ -8,6 +8,7 @@ import pytest
 
 from facebatch import config, packs
 from facebatch.contract import contract, contract_id, differences
+from facebatch.networks import Networks, landmark_pack
 from facebatch.packs import Model
 
 
@@ -18,11 +19,20 @@ def _model(name: str, kind: str) -> Model:
 
 
 DETECTOR, EMBEDDER = _model("yunet-n", "detector"), _model("edgeface-xs", "embedder")
+NETWORKS = Networks(DETECTOR, EMBEDDER)
 
 
 def _id(words: list[str]) -> str:
     loaded = config.load(None, words)
-    return contract_id(contract(loaded, _model(loaded.detect.pack, "detector"), _model(loaded.embed.pack, "embedder")))
+    detector = _model(loaded.detect.pack, "detector")
+    marks = landmark_pack(loaded, detector.pack)
+    networks = Networks(
+        detector,
+        _model(loaded.embed.pack, "embedder"),
+        _model(marks, "landmarks") if marks else None,
+        _model(loaded.gate.model, "detector") if loaded.gate.model else None,
+    )
+    return contract_id(contract(loaded, networks))
 
 
 @pytest.mark.parametrize(
@@ -36,6 +46,9 @@ def _id(words: list[str]) -> str:
         "decode.scale_above=0",
         "decode.max_pixels=1000000",
         "decode.truncated=accept",
+        "landmarks=onet",
+        "gate.model=slim-320",
+        "embed.flip=true",
     ],
 )
 def test_what_changes_results_changes_the_contract(word: str) -> None:
@@ -56,6 +69,9 @@ def test_what_changes_results_changes_the_contract(word: str) -> None:
         "storage.region=mars",
         "detect.pack=yunet-n",
         "detect.score=0.5",
+        "landmarks=none",
+        "gate.score=0.1",
+        "detect.tiles=false",
     ],
 )
 def test_what_does_not_change_results_does_not(word: str) -> None:
@@ -68,7 +84,7 @@ def test_an_alias_is_the_same_contract() -> None:
 
 def test_other_weights_are_another_contract() -> None:
     other = replace(DETECTOR, sha256="0" * 64)
-    assert contract(config.Config(), other, EMBEDDER) != contract(config.Config(), DETECTOR, EMBEDDER)
+    assert contract(config.Config(), Networks(other, EMBEDDER)) != contract(config.Config(), NETWORKS)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +100,7 @@ def test_other_weights_are_another_contract() -> None:
 )
 def test_another_way_to_use_the_same_weights_is_another_contract(change: dict[str, object]) -> None:
     other = replace(DETECTOR, pack=replace(DETECTOR.pack, **change))  # type: ignore[arg-type]
-    assert contract(config.Config(), other, EMBEDDER) != contract(config.Config(), DETECTOR, EMBEDDER)
+    assert contract(config.Config(), Networks(other, EMBEDDER)) != contract(config.Config(), NETWORKS)
 
 
 def test_the_contract_of_the_defaults_is_the_one_that_datasets_carry() -> None:
@@ -93,8 +109,8 @@ def test_the_contract_of_the_defaults_is_the_one_that_datasets_carry() -> None:
 
 
 def test_differences_name_the_terms() -> None:
-    before = contract(config.Config(), DETECTOR, EMBEDDER)
-    now = contract(config.load(None, ["detect.score=0.6", "decode.truncated=accept"]), DETECTOR, EMBEDDER)
+    before = contract(config.Config(), NETWORKS)
+    now = contract(config.load(None, ["detect.score=0.6", "decode.truncated=accept"]), NETWORKS)
     assert differences(before, now) == [
         "decode.truncated was fail and is now accept",
         "detector.score was 0.5 and is now 0.6",

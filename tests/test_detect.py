@@ -14,7 +14,7 @@ from facebatch import config
 from facebatch.decode import decode, probe
 from facebatch.detect import Detector, Faces, Pass, Settings, views
 from facebatch.geometry import Picture, halvings, iou
-from facebatch.packs import Model
+from facebatch.packs import Model, Tiles
 from facebatch.session import Session
 from tests import models
 from tests.conftest import encode, lying
@@ -72,6 +72,68 @@ def test_the_second_pass_gives_only_large_boxes() -> None:
     stricter = replace(settings, passes=(settings.passes[0], replace(settings.passes[1], min_face=0.6)))
     (faces,) = _find(Detector(Session(models.bright_squares(), "cpu"), stricter), stricter, picture)
     assert (faces.boxes[:, 2] - faces.boxes[:, 0]).tolist() == [160] * 4, "320 of 640 pixels are less than 0.6"
+
+
+TILED = Settings("stretch", (Pass(((64, 48),)), Pass(((64, 48),), max_face=0.2, across=2, overlap=0.25)), 0.9, 0.5)
+"""Tiles of 400x300 in a picture of 640x480; a cell of a tile is 100 pixels wide and high."""
+
+
+def _spots(*boxes: tuple[int, int, int, int]) -> Picture:
+    """640x480, black, with white boxes."""
+    pixels = np.zeros((480, 640, 3), np.uint8)
+    for x_min, y_min, x_max, y_max in boxes:
+        pixels[y_min:y_max, x_min:x_max] = 255
+    return _picture(pixels)
+
+
+def test_small_faces_are_found_in_parts_of_the_picture() -> None:
+    detector = Detector(Session(models.bright_squares(), "cpu"), TILED)
+    small = _spots((100, 100, 200, 200), (340, 280, 440, 380))
+    assert not _find(Detector(Session(models.bright_squares(), "cpu"), SQUARES), SQUARES, small)[0].boxes.size
+    (faces,) = _find(detector, TILED, small)
+    assert sorted(faces.boxes.tolist()) == [[100, 100, 200, 200], [340, 280, 440, 380]]
+
+
+def test_a_face_that_two_tiles_see_is_one_face() -> None:
+    """Columns of the left tiles begin at 0, 100, ..., of the right ones at 240, 340, ..."""
+    shared = _spots((240, 100, 400, 200))
+    (faces,) = _find(Detector(Session(models.bright_squares(), "cpu"), TILED), TILED, shared)
+    kept = faces.boxes[:, 0].tolist()
+    assert len(kept) == len(set(kept))
+    assert 300 not in kept, "it reaches the right edge of the left tile, behind which the picture goes on"
+    assert 340 not in kept or 240 in kept
+
+
+def test_what_is_cut_by_a_tile_or_too_large_for_one_is_left_to_others() -> None:
+    from facebatch.detect import _full_size
+    from facebatch.detectors import Candidates
+    from facebatch.geometry import View
+
+    view = View(np.zeros((48, 64, 3), np.uint8), 5.0, 5.0, x=320, y=0)  # the right upper part of 640x480
+    boxes = [[10, 10, 30, 30], [0, 10, 20, 30], [10, 40, 20, 48], [44, 10, 64, 30], [10, 0, 20, 10], [10, 5, 50, 40]]
+    found = Candidates(np.array(boxes, np.float32), np.ones(6, np.float32), np.zeros((6, 5, 2), np.float32))
+    look = Pass(((64, 48),), max_face=0.2, across=2, overlap=0.1)
+    kept = _full_size(found, view, look, (640, 480))
+    assert kept.boxes.tolist() == [
+        [370, 50, 470, 150],
+        [540, 50, 640, 150],
+        [370, 0, 420, 50],
+    ], "the edges of the picture itself cut nothing off that another tile could see"
+    assert kept.landmarks is not None
+    assert kept.landmarks[0, 0].tolist() == [320, 0]
+
+
+def test_only_packs_that_say_so_are_tiled_and_the_configuration_may_forbid_it() -> None:
+    pack = replace(models.bright_squares().pack, tiles=Tiles(2, 0.2, 0.2))
+    assert [look.across for look in Settings.of(config.Detect(), pack).passes] == [1, 2]
+    assert [look.across for look in Settings.of(config.Detect(tiles=False), pack).passes] == [1]
+    assert [look.across for look in Settings.of(config.Detect(), models.bright_squares().pack).passes] == [1]
+
+
+def test_the_terms_of_settings_without_tiles_are_those_of_before_there_were_any() -> None:
+    plain = {"canvases": ((64, 48),), "fill": 1.0, "min_face": 0.0}
+    assert SQUARES.terms()["passes"] == [plain]
+    assert TILED.terms()["passes"] == [plain, plain | {"max_face": 0.2, "across": 2, "overlap": 0.25}]
 
 
 def test_what_the_detector_says_is_cut_to_the_picture_and_made_sane() -> None:

@@ -32,6 +32,22 @@ def test_vectors_have_length_one_and_their_length_before_is_kept(chips: list[np.
     assert np.allclose(result.vectors * result.norms[:, None], raw, atol=1e-4)
 
 
+def test_flipped_a_vector_is_that_of_the_face_and_its_mirror_image(chips: list[np.ndarray]) -> None:
+    session = Session(models.embedder(), "cpu")
+    mirrored = [chip[:, ::-1] for chip in chips]
+    plain, other, both = (
+        Embedder(session)(chips),
+        Embedder(session)(mirrored),
+        Embedder(session, flip=True)(chips),
+    )
+    mean = (plain.vectors * plain.norms[:, None] + other.vectors * other.norms[:, None]) / 2
+    assert np.allclose(both.norms, np.linalg.norm(mean, axis=1), rtol=1e-4)
+    assert np.allclose(both.vectors, mean / both.norms[:, None], atol=1e-5)
+    assert np.allclose(both.vectors, Embedder(session, flip=True)(mirrored).vectors, atol=1e-6)
+    assert not np.allclose(both.vectors, plain.vectors, atol=1e-2)
+    assert Embedder(session, flip=True)([]).vectors.shape == (0, 512)
+
+
 def test_no_faces_give_no_vectors() -> None:
     result = Embedder(Session(models.embedder(), "cpu"))([])
     assert result.vectors.shape == (0, 512)

@@ -13,6 +13,7 @@ import pytest
 from facebatch import config, forecast
 from facebatch.errors import FacebatchError
 from facebatch.forecast import Reservoir, Sample
+from facebatch.networks import Networks
 from facebatch.packs import Model
 from facebatch.sources import Kind, Source
 from facebatch.sources.inputs import expand
@@ -54,11 +55,11 @@ def test_a_sample_is_read_and_goes_through_the_stages(
             info.size = len(hopper)
             tar.addfile(info, io.BytesIO(hopper))
     settings = config.Config(inputs=(str(tmp_path),), output="/nowhere")
-    detector, embedder = model("yunet-n", "detector"), model("edgeface-xs", "embedder")
+    chosen = Networks(model("yunet-n", "detector"), model("edgeface-xs", "embedder"))
     sources = list(expand(Storage(), settings))
-    sample = forecast.measure(settings, detector, embedder, Storage(), sources)
+    sample = forecast.measure(settings, chosen, Storage(), sources)
     assert (sample.images, sample.faces) == (2 + 4, 5), "of a container a few"
     assert sample.bytes == len(astronaut) + 10 + 4 * len(hopper)
     assert 0 < sample.seconds < 60
     with pytest.raises(FacebatchError, match="no image of the sample can be read"):
-        forecast.measure(settings, detector, embedder, Storage(), [])
+        forecast.measure(settings, chosen, Storage(), [])

@@ -15,6 +15,7 @@ from facebatch.geometry import (
     resize,
     similarity,
     stretch,
+    tiles,
     warp,
 )
 
@@ -77,6 +78,32 @@ def test_a_letterbox_takes_the_canvas_that_shows_most(
     assert seen.fx * content[0] == pytest.approx(size[0])
 
 
+@pytest.mark.parametrize("scale", [1, 4])
+def test_tiles_cover_the_picture_and_share_what_they_are_told_to(scale: int) -> None:
+    seen = tiles(picture(640, 480, scale), [(320, 240)], across=2, overlap=0.2)
+    corners = np.array([(view.x, view.y) for view in seen]) / scale
+    assert np.allclose(corners, [(0, 0), (256, 0), (0, 192), (256, 192)])
+    for view in seen:
+        assert view.pixels.shape == (240, 320, 3)
+        assert (view.fx * 320 / scale, view.fy * 240 / scale) == pytest.approx((384, 288))
+    last = seen[-1]
+    assert (last.x + last.fx * 320, last.y + last.fy * 240) == pytest.approx((640 * scale, 480 * scale))
+
+
+def test_a_tile_shows_its_part_of_the_picture() -> None:
+    """Red rises with x, green with y: a pixel tells where it was taken from."""
+    for view in tiles(picture(1280, 960), [(320, 240)], across=3, overlap=0.1):
+        for row, column in ((5, 5), (120, 160), (234, 314)):
+            x, y = view.x + (column + 0.5) * view.fx - 0.5, view.y + (row + 0.5) * view.fy - 0.5
+            assert np.abs(view.pixels[row, column, :2] - np.array([x * 255 / 1279, y * 255 / 959])).max() < 1
+
+
+def test_tiles_of_an_upright_picture_are_upright_where_the_detector_allows_it() -> None:
+    canvases = [(640, 480), (480, 640), (640, 640)]
+    assert {v.pixels.shape for v in tiles(picture(600, 800), canvases, 2, 0.1)} == {(640, 480, 3)}
+    assert {v.pixels.shape for v in tiles(picture(800, 600), canvases, 2, 0.1)} == {(480, 640, 3)}
+
+
 def test_view_coordinates_count_in_full_size_pixels_whatever_scale_was_decoded() -> None:
     seen = letterbox(picture(1600, 1200, scale=4), [(640, 480)])
     assert (seen.fx, seen.fy) == (10, 10)
@@ -115,17 +142,17 @@ def test_points_that_all_coincide_give_a_matrix_without_nan() -> None:
 
 def test_the_identity_warp_copies_pixels() -> None:
     source = picture(200, 200)
-    assert np.array_equal(warp(source, np.array([[1.0, 0, 0], [0, 1, 0]]), 112), source.levels[0][:112, :112])
+    assert np.array_equal(warp(source, np.array([[1.0, 0, 0], [0, 1, 0]]), 112, 112), source.levels[0][:112, :112])
 
 
 def test_a_very_wide_picture_can_be_warped_at_its_far_end() -> None:
     wide = np.random.default_rng(0).integers(0, 256, (120, 40_000, 3), np.uint8)
-    chip = warp(Picture((wide,), 40_000, 120), np.array([[1.0, 0, -39_000], [0, 1, 0]]), 112)
+    chip = warp(Picture((wide,), 40_000, 120), np.array([[1.0, 0, -39_000], [0, 1, 0]]), 112, 112)
     assert np.array_equal(chip, wide[:112, 39_000:39_112])
 
 
 def test_outside_the_picture_is_black() -> None:
-    assert not warp(picture(200, 200), np.array([[1.0, 0, 500], [0, 1, 500]]), 112).any()
+    assert not warp(picture(200, 200), np.array([[1.0, 0, 500], [0, 1, 500]]), 112, 112).any()
 
 
 @pytest.mark.parametrize("shrink", [1.0, 1.7, 2.0, 3.3, 5.0, 9.0])
@@ -134,11 +161,11 @@ def test_a_warp_hits_the_same_place_from_every_level(shrink: float) -> None:
     source = picture(1024, 1024)
     centre, scale = 600.0, 1 / shrink
     matrix = np.array([[scale, 0, 55.5 - scale * centre], [0, scale, 55.5 - scale * centre]])
-    assert np.abs(warp(source, matrix, 112)[55:57, 55:57, :2].mean(axis=(0, 1)) - centre * 255 / 1023).max() < 0.6
+    assert np.abs(warp(source, matrix, 112, 112)[55:57, 55:57, :2].mean(axis=(0, 1)) - centre * 255 / 1023).max() < 0.6
 
 
 def test_a_warp_from_a_scaled_decode_hits_the_same_place() -> None:
     full = picture(1024, 1024)
     half = Picture(full.levels[1:], 1024, 1024, scale=2)
     matrix = np.array([[0.4, 0, -100], [0, 0.4, -80.0]])
-    assert np.array_equal(warp(full, matrix, 112), warp(half, matrix, 112))
+    assert np.array_equal(warp(full, matrix, 112, 112), warp(half, matrix, 112, 112))

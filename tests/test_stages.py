@@ -6,20 +6,25 @@ import io
 from collections.abc import Callable
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
-from facebatch import config, decode, stages
+from facebatch import config, decode, networks, stages
+from facebatch.align import TEMPLATE
 from facebatch.decode import Header
+from facebatch.networks import Networks
 from facebatch.packs import Model
 from facebatch.reasons import Reason, Status
-from facebatch.stages import ChipStage, DecodeStage, DetectStage, EmbedStage, FusedStage, Place
-from facebatch.work import Work, from_table, to_table
+from facebatch.stages import ChipStage, DecodeStage, DetectStage, EmbedStage, FusedStage, Place, groups
+from facebatch.watchdog import Asleep
+from facebatch.work import Face, Work, from_table, to_table
 from tests import models
 from tests.conftest import encode
 
 CONFIG = config.load(None, ["detect.score=0.6"])
 DETECTOR, EMBEDDER = models.bright_squares(), models.embedder()
+NETWORKS = Networks(DETECTOR, EMBEDDER)
 
 
 def _work(index: int, data: bytes | None) -> Work:
@@ -39,11 +44,11 @@ def _works() -> list[Work]:
     return [*works, ended]
 
 
-def _split(works: list[Work], settings: config.Config = CONFIG) -> list[Work]:
+def _split(works: list[Work], settings: config.Config = CONFIG, landmarks: Model | None = None) -> list[Work]:
     stages = [
         DecodeStage(settings, DETECTOR.pack, Place()),
         DetectStage(settings, DETECTOR, Place()),
-        ChipStage(settings, Place()),
+        ChipStage(settings, Place(), landmarks),
         EmbedStage(settings, EMBEDDER, Place()),
     ]
     for stage in stages:
@@ -51,8 +56,13 @@ def _split(works: list[Work], settings: config.Config = CONFIG) -> list[Work]:
     return works
 
 
-def _fused(works: list[Work], settings: config.Config = CONFIG) -> list[Work]:
-    return FusedStage(settings, DETECTOR, EMBEDDER, Place())(works)
+def _timeless(work: Work) -> pa.Table:
+    """All that is known of it, but for what it took."""
+    return to_table([work]).drop_columns(["glance_seconds", "detect_seconds"])
+
+
+def _fused(works: list[Work], settings: config.Config = CONFIG, landmarks: Model | None = None) -> list[Work]:
+    return FusedStage(settings, Networks(DETECTOR, EMBEDDER, landmarks), Place())(works)
 
 
 @pytest.mark.parametrize("run", [_split, _fused])
@@ -85,7 +95,7 @@ def test_no_bytes_or_pixels_are_left_at_the_end() -> None:
 
 def test_split_and_fused_agree_to_the_last_bit() -> None:
     for one, other in zip(_split(_works()), _fused(_works()), strict=True):
-        assert to_table([one]).equals(to_table([other]))
+        assert _timeless(one).equals(_timeless(other))
 
 
 @pytest.mark.parametrize("words", [["run.megapixels=1"], ["run.megapixels=1000"], ["detect.batch=3", "embed.batch=1"]])
@@ -100,17 +110,84 @@ def test_memory_and_batch_settings_do_not_change_results(words: list[str]) -> No
 
 
 def test_pictures_are_held_within_the_budget() -> None:
-    stage = FusedStage(config.load(None, ["run.megapixels=1"]), DETECTOR, EMBEDDER, Place())
     big = encode(np.zeros((600, 1000, 3), np.uint8))
     huge = encode(np.zeros((2000, 1000, 3), np.uint8))
     works = [_work(i, data) for i, data in enumerate([big, big, huge, b"bad", big])]
-    assert [[w.index for w in group] for group in stage._groups(works)] == [[0], [1], [2], [3, 4]]
+    assert [[w.index for w in group] for group in groups(works, CONFIG.decode, 1_000_000, Asleep())] == [
+        [0],
+        [1],
+        [2],
+        [3, 4],
+    ]
 
 
 def test_several_threads_give_the_same() -> None:
-    threaded = FusedStage(CONFIG, DETECTOR, EMBEDDER, Place(threads=4))(_works() * 5)
+    threaded = FusedStage(CONFIG, NETWORKS, Place(threads=4))(_works() * 5)
     for one, other in zip(threaded, _fused(_works() * 5), strict=True):
-        assert to_table([one]).equals(to_table([other]))
+        assert _timeless(one).equals(_timeless(other))
+
+
+def test_landmarks_of_a_network_are_those_of_its_own_boxes_in_one_process_and_in_four() -> None:
+    marks = models.landmarks()
+    one, other = _fused(_works(), CONFIG, marks), _split(_works(), CONFIG, marks)
+    for a, b in zip(one, other, strict=True):
+        assert _timeless(a).equals(_timeless(b))
+    bright, _, _, _, dimmer, _ = one
+    for work, level in ((bright, 255), (dimmer, 230)):
+        (face,) = work.faces
+        x_min, y_min, x_max, y_max = face.box
+        shares = TEMPLATE / 112 + 0.1 * level / 255
+        assert face.landmarks is not None
+        assert np.allclose(face.landmarks, shares * [x_max - x_min, y_max - y_min] + [x_min, y_min], atol=0.01)
+        assert face.quality is not None
+        assert face.quality.pose is not None
+    without = _fused(_works())
+    assert without[0].faces[0].landmarks is None
+    before, now = without[0].faces[0].embedding, bright.faces[0].embedding
+    assert before is not None
+    assert now is not None
+    assert not np.array_equal(before, now), "the chip is another one"
+
+
+def test_landmarks_are_found_group_by_group_where_pictures_have_to_be_opened_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A megapixel at once: of three pictures that are 0.6 each, two are never open together."""
+    pixels = np.zeros((600, 1000, 3), np.uint8)
+    pixels[:400, :250] = 255
+    settings = config.load(None, ["detect.score=0.6", "run.megapixels=1"])
+    works = [_work(k, encode(pixels)) for k in range(3)]
+    works = DetectStage(settings, DETECTOR, Place())(DecodeStage(settings, DETECTOR.pack, Place())(works))
+    assert [len(work.faces) for work in works] == [2, 2, 2]
+    together = []
+    mark = ChipStage._mark
+
+    def noted(stage: ChipStage, faces: list[Face]) -> None:
+        together.append(sum(work.picture is not None for work in works))
+        mark(stage, faces)
+
+    monkeypatch.setattr(ChipStage, "_mark", noted)
+    ChipStage(settings, Place(), models.landmarks())(works)
+    assert together == [1, 1, 1]
+    assert all(face.landmarks is not None and face.chip is not None for work in works for face in work.faces)
+    assert [work.picture for work in works] == [None] * 3
+
+
+@pytest.mark.parametrize("name", ["crop", "chip_by_landmarks"])
+def test_a_mistake_of_ours_at_one_faces_landmarks_costs_its_own_row(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    function, calls = getattr(stages, name), []
+
+    def once(*given: object) -> object:
+        calls.append(given)
+        if len(calls) == 1:
+            raise ZeroDivisionError("oh")
+        return function(*given)
+
+    monkeypatch.setattr(stages, name, once)
+    first, *_, last, _ = _fused(_works(), CONFIG, models.landmarks())
+    assert (first.reason, first.detail) == (Reason.INTERNAL_ERROR, "ZeroDivisionError: oh")
+    assert last.status == Status.OK
+    assert last.faces[0].embedding is not None
 
 
 def test_memory_that_runs_out_is_a_row_to_be_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,11 +230,22 @@ def test_a_mistake_of_ours_costs_the_row_and_says_so(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.needs_models
-@pytest.mark.parametrize(("detector", "embedder"), [("yunet-n", "edgeface-xs"), ("slim-320", "w600k-mbf")])
+@pytest.mark.parametrize(
+    ("detector", "landmarks", "embedder"),
+    [
+        ("yunet-n", "auto", "edgeface-xs"),
+        ("yunet-n", "onet", "edgeface-xs"),
+        ("slim-320", "auto", "w600k-mbf"),
+        ("slim-320", "none", "w600k-mbf"),
+        ("slim-320", "onet", "edgeface-xxs"),
+    ],
+)
 def test_the_published_models_find_and_tell_apart_two_persons(
-    model: Callable[[str, str], Model], detector: str, embedder: str, astronaut: bytes, hopper: bytes
+    detector: str, landmarks: str, embedder: str, astronaut: bytes, hopper: bytes
 ) -> None:
-    stage = FusedStage(config.Config(), model(detector, "detector"), model(embedder, "embedder"), Place())
+    words = [f"detect.pack={detector}", f"embed.pack={embedder}", f"landmarks={landmarks}"]
+    settings = config.load(None, words)
+    stage = FusedStage(settings, networks.load(settings), Place())
     works = stage([_work(0, astronaut), _work(1, hopper), _work(2, astronaut)])
     faces = [work.faces for work in works]
     assert list(map(len, faces)) == [1, 1, 1]
@@ -167,7 +255,7 @@ def test_the_published_models_find_and_tell_apart_two_persons(
     assert c is not None
     assert float(a @ c) > 0.99999
     assert float(a @ b) < 0.3
-    assert (faces[0][0].landmarks is None) == (detector == "slim-320")
+    assert (faces[0][0].landmarks is None) == (landmarks == "none")
 
 
 @pytest.mark.parametrize("error", [MemoryError(), ImportError("libheif.so")])

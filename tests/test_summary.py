@@ -6,10 +6,11 @@ import io
 import json
 from dataclasses import replace
 
+import pytest
 from rich.console import Console
 
 from facebatch import config
-from facebatch.summary import Summary, report, rows, show
+from facebatch.summary import Spared, Summary, report, rows, show
 
 SUMMARY = Summary(
     totals={
@@ -49,6 +50,33 @@ def test_the_table_accounts_for_every_image() -> None:
     assert lines[6][:3] == ["rate", "5.5", "images/s:"]
     assert lines[7][:2] == ["memory", "1.50"]
     assert lines[-1] == ["tables", "/out/images/*.parquet", "/out/faces/*.parquet"]
+
+
+def test_a_gate_says_what_it_has_saved() -> None:
+    """100 images; 60 show nobody. The detector took 20 ms for each of 40, the gate 2 ms for each of 100."""
+    spared = Spared.of({"gate": 100, "gate_us": 200_000, "detector": 40, "detector_us": 800_000, "images": 120})
+    assert spared == Spared(looked=100, nobody=60, gate=0.2, detector=0.8)
+    assert spared is not None
+    assert spared.seconds == pytest.approx(60 * 0.02 - 0.2)
+    row = next(line for line in _shown(replace(SUMMARY, spared=spared)) if line[0] == "gate")
+    assert " ".join(row) == (
+        "gate 60 of 100 images show nobody: 1.0 s of work saved (2.0 ms an image, the detector 20.0)"
+    )
+    assert report(config.Config(), replace(SUMMARY, spared=spared))["spared"]["nobody"] == 60
+
+
+def test_a_gate_that_cost_more_than_it_saved_says_that_too() -> None:
+    dear = Spared(looked=10, nobody=1, gate=0.5, detector=0.18)
+    assert dear.seconds == pytest.approx(0.02 - 0.5)
+    assert "0.5 s of work lost" in dear.row[2]
+    nobody = Spared(looked=10, nobody=10, gate=0.5, detector=0.0)
+    assert nobody.seconds is None
+    assert nobody.row == ("gate", "10", "of 10 images show nobody; the detector never ran")
+
+
+def test_without_a_gate_nothing_is_said_of_one() -> None:
+    assert Spared.of({"images": 3, "gate": 0, "detector": 3, "detector_us": 5}) is None
+    assert not any(line[0] == "gate" for line in _shown(SUMMARY))
 
 
 def test_a_run_without_work_says_so_and_claims_no_speed() -> None:

@@ -13,7 +13,7 @@ from functools import partial
 
 from rich.console import Console
 
-from facebatch import forecast, ledger, packs, plan, release
+from facebatch import forecast, ledger, networks, plan, release
 from facebatch.config import Config
 from facebatch.dataset import Dataset
 from facebatch.errors import FacebatchError
@@ -116,9 +116,7 @@ def dry_run(config: Config, console: Console, list_to: str | None = None) -> Ite
 def _measured(config: Config, storage: Storage, sources: list[Source]) -> Sample | FacebatchError:
     """What the sample costs, or why that is not known: the rest of a plan is worth printing without it."""
     try:
-        detector = packs.load(config.detect.pack, "detector", config.detect.weights)
-        embedder = packs.load(config.embed.pack, "embedder", config.embed.weights)
-        return forecast.measure(config, detector, embedder, storage, sources)
+        return forecast.measure(config, networks.load(config), storage, sources)
     except FacebatchError as error:
         return error
 

@@ -13,7 +13,7 @@ import ray.exceptions
 from ray.data.exceptions import ExecutionTimeoutError
 from rich.console import Console
 
-from facebatch import epochs, ledger, packs, plan, release
+from facebatch import epochs, ledger, networks, plan, release
 from facebatch.config import Config, Run
 from facebatch.contract import contract, contract_id
 from facebatch.dataset import Dataset
@@ -21,7 +21,7 @@ from facebatch.epochs import Epoch, Guard
 from facebatch.errors import FacebatchError, Unreconciled, UsageError
 from facebatch.failpoints import failpoint
 from facebatch.ledger import State
-from facebatch.packs import Model
+from facebatch.networks import Networks
 from facebatch.pipeline import job as jobs
 from facebatch.pipeline.cluster import LOGS, connected
 from facebatch.pipeline.datasource import ShardSource
@@ -39,7 +39,7 @@ from facebatch.sink import Writer
 from facebatch.sources import inputs
 from facebatch.sources.base import Base
 from facebatch.storage import Storage
-from facebatch.summary import Summary, begun, report
+from facebatch.summary import Spared, Summary, begun, report
 
 BYTES_A_PHOTO = 300_000
 """To guess how many images a container holds before it has been read."""
@@ -47,13 +47,14 @@ BYTES_A_PHOTO = 300_000
 
 @dataclass(frozen=True)
 class Cost:
-    """What the job took: seconds, bytes of memory at most, the GPUs that the workers of each stage saw, and on what
-    the networks ran."""
+    """What the job took: seconds, bytes of memory at most, the GPUs that the workers of each stage saw, on what the
+    networks ran, and what a gate has saved."""
 
     seconds: float = 0.0
     peak_bytes: int = 0
     seats: dict[str, list[str]] = field(default_factory=dict)
     provider: str | None = None
+    spared: Spared | None = None
 
 
 def index(config: Config, console: Console) -> Summary:
@@ -84,8 +85,8 @@ def _run(config: Config, console: Console) -> Summary:
     dataset = Dataset.at(Storage(config.storage), config.output)
     inputs.check(dataset.storage, config)
     again = release.chosen(config.run.retry)
-    detector, embedder = _models(config, console)
-    facts = dataset.open(_facts(config, detector, embedder))
+    chosen = _networks(config, console)
+    facts = dataset.open(_facts(config, chosen))
     with epochs.taken(dataset, tell=partial(say, console)) as epoch:
         dataset.note_run(epoch.number, begun(config))
         state = _released(dataset, epoch.guard, ledger.settle(dataset, epoch.number), again, console)
@@ -93,7 +94,7 @@ def _run(config: Config, console: Console) -> Summary:
         todo = [shard for shard in shards if state.missing(shard)]
         _announce(console, shards, todo, state)
         writer = Writer(dataset, epoch.guard, facts)
-        cost = _compute(config, console, epoch, writer, detector, embedder, todo, state) if todo else Cost()
+        cost = _compute(config, console, epoch, writer, chosen, todo, state) if todo else Cost()
         state = ledger.state(dataset)
         if not state.records:
             writer.write_empty()
@@ -111,6 +112,7 @@ def _run(config: Config, console: Console) -> Summary:
             dataset.root,
             cost.seats,
             cost.provider,
+            cost.spared,
         )
         dataset.note_run(epoch.number, report(config, summary))
         failpoint("end")
@@ -123,26 +125,18 @@ def say(console: Console, text: str) -> None:
     console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
-def _models(config: Config, console: Console) -> tuple[Model, Model]:
-    detector = packs.load(config.detect.pack, "detector", config.detect.weights)
-    embedder = packs.load(config.embed.pack, "embedder", config.embed.weights)
-    for model in (detector, embedder):
+def _networks(config: Config, console: Console) -> Networks:
+    chosen = networks.load(config)
+    for model in chosen:
         Session(model, CPU).prove_batch()  # a wrong file is refused here, not by a worker an hour later
-        say(console, f"{model.pack.kind} {model.pack.name} from {model.path}, licence: {model.pack.licence.name}")
-    return detector, embedder
+        kind = "gate" if model is chosen.gate else model.pack.kind
+        say(console, f"{kind} {model.pack.name} from {model.path}, licence: {model.pack.licence.name}")
+    return chosen
 
 
-def _facts(config: Config, detector: Model, embedder: Model) -> dict[str, Any]:
-    terms = contract(config, detector, embedder)
-    licences = {m.pack.name: {"licence": m.pack.licence.name, "url": m.pack.licence.url} for m in (detector, embedder)}
-    return {
-        "contract": terms,
-        "contract_id": contract_id(terms),
-        "detector": detector.pack.name,
-        "embedder": embedder.pack.name,
-        "licences": licences,
-        "relative": bool(config.base_uri),
-    }
+def _facts(config: Config, chosen: Networks) -> dict[str, Any]:
+    terms = contract(config, chosen)
+    return {"contract": terms, "contract_id": contract_id(terms), "relative": bool(config.base_uri), **chosen.facts}
 
 
 def _released(dataset: Dataset, guard: Guard, state: State, again: frozenset[Reason], console: Console) -> State:
@@ -206,8 +200,7 @@ def _compute(
     console: Console,
     epoch: Epoch,
     writer: Writer,
-    detector: Model,
-    embedder: Model,
+    chosen: Networks,
     todo: list[Shard],
     state: State,
 ) -> Cost:
@@ -227,7 +220,7 @@ def _compute(
         source = ShardSource(reader, epoch.guard, layout.block_bytes, left)
         meter = Meter()
         journal = RemoteJournal()
-        job = jobs.Job(config, detector.pack, ray.put(detector), ray.put(embedder), meter.handle, journal)
+        job = jobs.Job.of(config, chosen, meter.handle, journal)
         started = time.monotonic()
         try:
             with Progress(console, Target(known, size), meter.read) as progress:
@@ -237,7 +230,8 @@ def _compute(
             raise
         except (ray.exceptions.RayError, ExecutionTimeoutError) as error:
             raise _translated(error, config.run) from error
-        return Cost(time.monotonic() - started, progress.peak_bytes, meter.seats(), provider)
+        seconds = time.monotonic() - started
+        return Cost(seconds, progress.peak_bytes, meter.seats(), provider, Spared.of(meter.read()))
 
 
 _ON = "What was committed stays, and the same command goes on from there"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +17,7 @@ import ray.data
 
 from facebatch.config import Config, Run
 from facebatch.detect import Settings
+from facebatch.networks import Networks
 from facebatch.packs import Model, Pack
 from facebatch.pipeline.datasink import CommitSink
 from facebatch.pipeline.datasource import ShardSource
@@ -36,10 +37,28 @@ class Job:
 
     config: Config
     detector_pack: Pack
-    detector: Any
-    embedder: Any
+    gate_pack: Pack | None
+    models: dict[str, Any]
+    """References by what they are in `Networks`; those that there are."""
     meter: Any
     journal: Notes
+
+    @classmethod
+    def of(cls, config: Config, networks: Networks, meter: Any, journal: Notes) -> Job:
+        """With the models put where every worker can take them."""
+        there = {f.name: model for f in fields(networks) if (model := getattr(networks, f.name))}
+        gate = networks.gate.pack if networks.gate else None
+        references = {name: ray.put(model) for name, model in there.items()}
+        return cls(config, networks.detector.pack, gate, references, meter, journal)
+
+    def model(self, name: str) -> Model:
+        """One of the networks."""
+        model: Model = ray.get(self.models[name])
+        return model
+
+    def model_or_none(self, name: str) -> Model | None:
+        """One that not every job has."""
+        return self.model(name) if name in self.models else None
 
     @property
     def rules(self) -> Rules:
@@ -68,23 +87,23 @@ def run(job: Job, source: ShardSource, layout: Layout, writer: Writer) -> None:
 
 
 def fused(job: Job, place: Place) -> Stage:
-    return FusedStage(job.config, _model(job.detector), _model(job.embedder), place)
+    return FusedStage(job.config, Networks(**{name: ray.get(model) for name, model in job.models.items()}), place)
 
 
 def decode(job: Job, place: Place) -> Stage:
-    return DecodeStage(job.config, job.detector_pack, place)
+    return DecodeStage(job.config, job.detector_pack, place, gate=job.gate_pack)
 
 
 def detecting(job: Job, place: Place) -> Stage:
-    return DetectStage(job.config, _model(job.detector), place)
+    return DetectStage(job.config, job.model("detector"), place, job.model_or_none("gate"))
 
 
 def chip(job: Job, place: Place) -> Stage:
-    return ChipStage(job.config, place)
+    return ChipStage(job.config, place, job.model_or_none("landmarks"))
 
 
 def embedding(job: Job, place: Place) -> Stage:
-    return EmbedStage(job.config, _model(job.embedder), place)
+    return EmbedStage(job.config, job.model("embedder"), place)
 
 
 Recipe = Callable[[Job, Place], Stage]
@@ -163,11 +182,6 @@ def _remote_args(**args: Any) -> dict[str, Any]:
     would restart its actor for ever.
     """
     return args
-
-
-def _model(reference: Any) -> Model:
-    model: Model = ray.get(reference)
-    return model
 
 
 def _configure(layout: Layout, run: Run) -> None:

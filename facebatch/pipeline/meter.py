@@ -74,9 +74,17 @@ class _Counts:
 
 
 def counted(works: list[Work]) -> dict[str, int]:
-    """Images, faces, bytes, and images by status, of a finished batch."""
+    """Images, faces, bytes, and images by status, of a finished batch; and of gate and detector, how many images each
+    has seen in how many microseconds."""
     counts: Counter[str] = Counter(str(work.status) for work in works)
     counts["images"] = len(works)
     counts["faces"] = sum(len(work.faces) for work in works)
     counts["bytes"] = sum(work.size_bytes for work in works)
+    for network, seconds in (
+        ("gate", [work.glance_seconds for work in works]),
+        ("detector", [work.detect_seconds for work in works]),
+    ):
+        took = [each for each in seconds if each is not None]
+        counts[network] = len(took)
+        counts[f"{network}_us"] = round(1e6 * sum(took))
     return dict(counts)

@@ -6,10 +6,12 @@ The published graphs get random weights here: what they find is noise, and that 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from facebatch import config, packs
 from facebatch.decode import decode, probe
@@ -87,13 +89,44 @@ def test_ssdlite_runs_through_the_job_with_weights_that_a_user_brings(
     assert done.returncode == 0, done.stderr
     score = _three_best("ssdlite_mobilenet_v2", astronaut)
     _indexed(photos, tmp_path / "out", ["detect.pack=ssdlite", f"detect.score={score}"])
+    _indexed(photos, tmp_path / "gated", ["gate.model=ssdlite_mobilenet_v2", f"gate.score={score}"], faces=0)
+    images = table(tmp_path / "gated", "images").sort_by("uri").to_pylist()
+    assert images[0]["n_persons"] >= 3, "the astronaut, from whose three best boxes the threshold was taken"
+    assert all((image["reason"] == "GATED") == (image["n_persons"] == 0) for image in images)
 
 
-def _indexed(photos: Path, output: Path, words: list[str]) -> None:
+@pytest.mark.parametrize("layout", ["fused", "split"])
+def test_a_gate_spares_the_detector_and_a_landmark_network_stands_in_for_it(
+    photos: Path, tmp_path: Path, layout: str
+) -> None:
+    """A detector that gives boxes only; before it one that is cheaper than it is made to be here."""
+    Image.new("RGB", (320, 240), (90, 110, 130)).save(photos / "nobody.png")
+    words = ["detect.pack=slim-320", "gate.model=yunet-s", f"run.layout={layout}", "embed.flip=true"]
+    output = tmp_path / "out"
+    done = command("index", "--input", str(photos), "--output", str(output), *words)
+    assert done.returncode == 0, done.stderr
+    assert "gate yunet-s from " in done.stderr
+    assert "landmarks landmarks-regression-retail-0009 from " in done.stderr
+    assert re.search(r"^gate +1 +of 3 images show nobody: \d+\.\d s of work (saved|lost)", done.stdout, re.MULTILINE)
+    gated = {row["uri"].rpartition("/")[2]: row for row in table(output, "images").to_pylist()}["nobody.png"]
+    assert (gated["status"], gated["reason"], gated["n_persons"]) == ("no_face", "GATED", None)
+    faces = table(output, "faces")
+    assert len(faces) == 2
+    assert set(faces["landmark_source"].to_pylist()) == {"landmarks-regression-retail-0009"}
+    assert set(faces["alignment"].to_pylist()) == {"landmarks"}
+    proved = command("verify", "--deep", str(output))
+    assert proved.returncode == 0, proved.stdout
+    assert "3 of 3 drawn images" in proved.stdout
+    refused = command("index", "--input", str(photos), "--output", str(output), *words, "landmarks=onet")
+    assert refused.returncode == 2
+    assert "landmarks.weights was" in refused.stderr
+
+
+def _indexed(photos: Path, output: Path, words: list[str], faces: int = 3) -> None:
     done = command("index", "--input", str(photos), "--output", str(output), *words)
     assert done.returncode == 0, done.stderr
     assert command("verify", str(output)).returncode == 0
     assert len(table(output, "images")) == 2
-    faces = table(output, "faces")
-    assert len(faces) >= 3
-    assert np.allclose(np.linalg.norm(vectors(faces), axis=1), 1, atol=1e-4)
+    found = table(output, "faces")
+    assert len(found) >= faces
+    assert np.allclose(np.linalg.norm(vectors(found), axis=1), 1, atol=1e-4)
