@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ JSONL = "ground_truth.jsonl"
 """The file that `read_jsonl` looks for in a folder."""
 _WIDER_FIELDS = "x y w h blur expression illumination invalid occlusion pose"
 _INVALID = 7
+_LARGEST = 1 << 24
+"""From here on float32 does not hold every whole number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,7 @@ def _lines(file: Path) -> list[str]:
 
 
 def _truth(folder: Path, name: str, boxes: Floats, ignored: NDArray[np.bool_]) -> Truth:
-    return Truth(str(folder / name), boxes, ignored, str(Path(name).with_suffix("").as_posix()))
+    return Truth(str(folder / name), boxes, ignored, os.path.splitext(name)[0])
 
 
 def _only_once(lines_of: dict[str, int], name: str, number: int, file: Path) -> None:
@@ -117,7 +120,7 @@ def _some(truths: list[Truth], file: Path) -> list[Truth]:
 def _entry(line: str, where: str) -> dict[str, Any]:
     try:
         entry = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{where}: is not JSON ({error}). Expected an object with `file` and `boxes`") from error
     if not isinstance(entry, dict) or not isinstance(entry.get("file"), str) or not entry["file"].strip():
         raise UsageError(f"{where}: names no image. Expected an object with `file` and `boxes`")
@@ -135,7 +138,9 @@ def _boxes(value: Any, where: str) -> Floats:
 
 
 def _is_box(box: Any) -> bool:
-    return isinstance(box, list) and len(box) == 4 and all(type(x) in (int, float) for x in box)
+    return (
+        isinstance(box, list) and len(box) == 4 and all(type(x) in (int, float) and not abs(x) >= _LARGEST for x in box)
+    )
 
 
 def _backward(boxes: Floats) -> Iterator[list[float]]:
@@ -154,7 +159,7 @@ def _ignored(value: Any, count: int, where: str) -> NDArray[np.bool_]:
 
 def _count(lines: list[str], at: int, name: str, file: Path) -> int:
     text = lines[at].strip() if at < len(lines) else "the end of the file"
-    if not text.isdecimal():
+    if not text.isdecimal() or len(text) > 9:
         raise UsageError(f"{file}, line {at + 1}: expected the number of faces of {name}, found {text!r}")
     return int(text)
 
@@ -165,6 +170,6 @@ def _row(lines: list[str], at: int, name: str, file: Path) -> list[int]:
         row = [int(word) for word in text.split()]
     except ValueError:
         row = []
-    if len(row) != len(_WIDER_FIELDS.split()):
+    if len(row) != len(_WIDER_FIELDS.split()) or any(abs(number) >= _LARGEST for number in row):
         raise UsageError(f"{file}, line {at + 1}: expected a face of {name} as {_WIDER_FIELDS!r}, found {text!r}")
     return row

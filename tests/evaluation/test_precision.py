@@ -151,6 +151,10 @@ def test_the_cards_rules_are_those_of_their_files() -> None:
     assert [ap(truth(FACE), third, replace(card, min_height=0)) for card in (SLIM_CARD, SSH_CARD)] == [1.0, 1.0]
     assert ap(truth([100, 100, 200, 201]), third, SLIM_CARD) == 0.0  # 50 of 101
     assert ap(truth([100, 100, 200, 201]), third, SSH_CARD) == 1.0  # 51 of 102
+    assert ap(truth([100, 100, 200, 201]), found([100, 100, 200, 149.6]), SSH_CARD) == 1.0  # rounded to 150
+    assert ap(truth([100, 100, 200, 201]), found([100, 100, 200, 149.4]), SSH_CARD) == 0.0
+    assert [curve([truth([0, 950, 100, 1100])], [found()], card).truths for card in (SLIM_CARD, SSH_CARD)] == [1, 1]
+    assert [curve([truth([0, 970, 100, 1100])], [found()], card).truths for card in (SLIM_CARD, SSH_CARD)] == [1, 0]
 
 
 def test_the_area_is_that_under_the_running_maximum() -> None:
@@ -193,6 +197,12 @@ def test_a_face_of_just_32_by_32_is_medium_and_one_of_96_by_96_large() -> None:
 def test_a_small_false_alarm_within_a_large_face_is_one_for_small() -> None:
     curves = by_size([truth([300, 0, 500, 200], [0, 0, 20, 20])], [found([350, 50, 370, 70], [0, 0, 20, 20])])
     assert curves["small"].ap == 0.5
+
+
+def test_what_lies_in_a_crowd_does_not_use_up_a_face_of_another_size() -> None:
+    crowd, face, wide = [0, 0, 60, 95], [0, 0, 95, 95], [0, 0, 130, 95]
+    curves = by_size([truth(crowd, face, ELSEWHERE, ignored=(0,))], [found(face, wide)])
+    assert len(curves["large"].scores) == 0
 
 
 def test_the_worst_are_the_largest_misses_and_the_surest_false_alarms() -> None:

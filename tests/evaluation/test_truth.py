@@ -59,6 +59,9 @@ def test_the_file_may_be_named_itself(tmp_path: Path) -> None:
         ({"file": "b.jpg", "boxes": [[1, 2, 3]]}, "not a list of boxes"),
         ({"file": "b.jpg", "boxes": [[1, 2, 3, "4"]]}, "not a list of boxes"),
         ({"file": "b.jpg", "boxes": [[1, 2, 3, True]]}, "not a list of boxes"),
+        ({"file": "b.jpg", "boxes": [[1, 2, 3, 10**400]]}, "not a list of boxes"),
+        ({"file": "b.jpg", "boxes": [[1, 2, 3, 1e39]]}, "not a list of boxes"),
+        ("[" * 100_000, "is not JSON"),
         ({"file": "b.jpg", "boxes": [[1, 2, 0, 4]]}, r"box \[1.0, 2.0, 0.0, 4.0\] ends before"),
         ('{"file": "b.jpg", "boxes": [[1, 2, NaN, 4]]}', "not finite"),
         ({"file": "b.jpg", "boxes": [[1, 2, 3, 4]], "ignored": []}, "`ignored` does not go with `boxes`. Expected 1"),
@@ -122,6 +125,8 @@ def test_no_faces_without_a_line_of_zeros_is_read_as_well(tmp_path: Path) -> Non
         (["a.jpg", "2", "1 1 1 1 0 0 0 0 0 0"], "line 4: expected a face of a.jpg .* found 'the end of the file'"),
         (["a.jpg", "1", "1 1 1 1"], "line 3: expected a face of a.jpg"),
         (["a.jpg", "1", "1 1 1 1 0 0 0 0 0 x"], "line 3: expected a face of a.jpg"),
+        (["a.jpg", "1", f"1 1 1 {10**39} 0 0 0 0 0 0"], "line 3: expected a face of a.jpg"),
+        (["a.jpg", "9" * 5000], "line 2: expected the number of faces"),
         (["a.jpg", "0", "a.png", "0"], "line 3: a was in line 1 already"),
     ],
 )
