@@ -154,7 +154,7 @@ def curve(truths: Sequence[Truth], found: Sequence[Found], rule: Rule | None = N
     by falling score, equal ones in the order given; each takes the truth it overlaps most of those that count. If that
     is enough it is right, or a false alarm where another has found the face before; if not, a truth that does not count
     may leave it out (`Rule.ignored_by`), else it is a false alarm. 3,226 images with 500 predictions and 39,708 faces
-    take 0.2 s on one core. Raises UsageError where the lengths differ.
+    take 0.9 s on one core. Raises UsageError where the lengths differ.
     """
     return _curve(truths, found, rule or Rule(), _ANY_SIZE)
 
