@@ -30,6 +30,7 @@ LAYERS = [
     ["release"],
     ["verify", "progress", "demo", "summary", "status", "agreement"],
     ["audit"],
+    ["evaluation"],
     ["pipeline"],
     ["cli"],
 ]
