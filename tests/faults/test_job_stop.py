@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from facebatch.failpoints import VARIABLE
 from tests.faults.nodes import Nodes
 from tests.faults.runs import SMALL, assert_same
 
@@ -21,9 +22,14 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_a_submitted_job_may_be_stopped_at_any_time_and_submitted_again(
-    nodes: Callable[..., Nodes], photos: Path, expected: Path, tmp_path: Path
+    nodes: Callable[..., Nodes], photos: Path, expected: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cluster, output = nodes(4, jobs=True), tmp_path / "out"
+    output, failpoints = tmp_path / "out", tmp_path / "failpoints"
+    failpoints.mkdir()
+    monkeypatch.setenv(VARIABLE, str(failpoints))
+    cluster = nodes(4, jobs=True)
+    (failpoints / "end").write_text("always hold")  # Ray's command takes seconds: no job ends before it is stopped
+    ready = time.monotonic() + 120
     internal = output / "_facebatch"
 
     def commits() -> int:
@@ -38,6 +44,8 @@ def test_a_submitted_job_may_be_stopped_at_any_time_and_submitted_again(
             timeout=300,
             check=False,
         )
+        if "No available agent" in done.stderr and time.monotonic() < ready:  # the cluster has only just begun
+            return ray(*words)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -58,6 +66,7 @@ def test_a_submitted_job_may_be_stopped_at_any_time_and_submitted_again(
             assert time.monotonic() < deadline, ray("logs", name)
             time.sleep(0.02)
         assert "was stopped" in ray("stop", name)
+    (failpoints / "end").unlink()
     ray("submit", "--submission-id", "last", *index, *SMALL)
     assert "succeeded" in ray("status", "last").lower()
     assert_same(output, expected)
