@@ -29,6 +29,7 @@ LAYERS = [
     ["release"],
     ["verify", "progress", "demo", "summary", "status", "agreement"],
     ["audit"],
+    ["evaluation"],
     ["pipeline"],
     ["cli"],
 ]
