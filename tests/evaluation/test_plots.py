@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from PIL import Image
 
@@ -36,8 +37,9 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def _boxes(figure: Any) -> dict[str, np.ndarray]:
     """Where each name stands, without the line to it: x, y, x, y in pixels."""
     (axes,) = figure.axes
+    renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
     for text in axes.texts:
-        text.update_positions(figure.canvas.get_renderer())  # they were last drawn on a page cut to what is on it
+        text.update_positions(renderer)  # they were last drawn on a page cut to what is on it
     return {text.get_text(): np.array(Text.get_window_extent(text).extents) for text in axes.texts}
 
 
