@@ -119,6 +119,13 @@ def test_what_is_no_file_of_pairs_is_one_sentence(data: bytes, words: str) -> No
     assert "\n" not in str(error.value)
 
 
+_COPIES = (
+    b"\x80\x02](c_codecs\nencode\nq\x01X" + struct.pack("<I", 200_000) + b"a" * 200_000 + b"q\x00X\x06\0\0\0latin1\x86R"
+    + b"h\x01h\x00X\x06\0\0\0latin1\x86R" * 2_000 + b"e](\x88e\x86."
+)  # fmt: skip
+"""A string that is to be turned into bytes 2,001 times: 400 MB."""
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -128,9 +135,7 @@ def test_what_is_no_file_of_pairs_is_one_sentence(data: bytes, words: str) -> No
         b"\x80\x04\x8e" + struct.pack("<Q", 1 << 40),
         b"\x80\x04\x95" + struct.pack("<Q", 1 << 40),
         b"\x80\x02J\xff\xff\xff\x7fq\xff.",
-        b"](X" + struct.pack("<I", 200_000) + b"a" * 200_000 + b"q\x00" + b"h\x00" * 5_001 + b"e]q\x01.",  # no pairs
-        b"\x80\x02](X" + struct.pack("<I", 200_000) + b"a" * 200_000 + b"q\x000c_codecs\nencode\nq\x01]("
-        + b"h\x01h\x00X\x06\x00\x00\x00latin1\x86R" * 5_000 + b"e](\x88e\x86.",  # a string to be copied 5,000 times
+        _COPIES,
     ],
     ids=lambda data: str(data[:12]),
 )  # fmt: skip
@@ -142,6 +147,11 @@ def test_a_small_file_takes_little_memory(data: bytes) -> None:
         assert tracemalloc.get_traced_memory()[1] < 8_000_000
     finally:
         tracemalloc.stop()
+
+
+def test_the_file_of_many_copies_is_refused_for_its_number_of_images_only() -> None:
+    with pytest.raises(FacebatchError, match="2001 images for 1 pairs"):
+        read_bin_file(_COPIES, "mine.bin")
 
 
 def test_one_string_for_many_images_is_turned_into_bytes_once() -> None:

@@ -41,6 +41,9 @@ def test_a_crop_is_the_box_with_surroundings_of_twice_its_size(tmp_path: Path) -
     assert (inside == (0, 0, 255)).all()
     assert (square[:36, :SIDE] == 200).all()
     assert (square[124:SIDE, :] == 200).all()
+    crop = square[:SIDE].astype(int)
+    assert np.abs(crop - crop[::-1]).max() < 4
+    assert np.abs(crop - crop[:, ::-1]).max() < 4
 
 
 def test_an_oblong_box_is_shown_in_its_shape(tmp_path: Path) -> None:
@@ -94,6 +97,7 @@ def test_a_caption_stands_below_and_a_long_one_ends_in_two_lines(tmp_path: Path)
     assert (long[:13] < 128).any()
     assert (long[15:] < 128).any()
     assert (two[15:] < 128).any()
+    assert (np.asarray(Image.open(tmp_path / "sheet.png"))[-6:] == 255).all()
 
 
 def test_a_tile_that_cannot_be_read_shows_the_reason_and_the_others_are_there(
