@@ -1,1 +1,5 @@
-"""How good a detector is: annotated photographs, the rules by which they are counted, and what comes out."""
+"""Evaluation: how good detectors and vectors are, on data with known answers, through the job's own stages.
+
+`truth`, `matching`, `precision`, `wider` judge detectors; `pairs`, `bin_file`, `scores` judge vectors; `plots` and
+`sheet` show both to people. Nothing here knows Ray.
+"""
