@@ -123,6 +123,17 @@ def test_what_is_cut_by_a_tile_or_too_large_for_one_is_left_to_others() -> None:
     assert kept.landmarks[0, 0].tolist() == [320, 0]
 
 
+def test_of_too_many_candidates_the_best_are_compared() -> None:
+    settings = replace(SQUARES, score=0.1)
+    squares = _squares(*((column, row, 60 + 40 * row + 10 * column) for column in range(4) for row in range(3)))
+    every, few = (
+        _find(Detector(Session(models.bright_squares(), "cpu"), settings, most=most), settings, squares)[0]
+        for most in (0, 5)
+    )
+    assert len(every) == 12
+    assert few.scores.tolist() == every.scores[:5].tolist()
+
+
 def test_only_packs_that_say_so_are_tiled_and_the_configuration_may_forbid_it() -> None:
     pack = replace(models.bright_squares().pack, tiles=Tiles(2, 0.2, 0.2))
     assert [look.across for look in Settings.of(config.Detect(), pack).passes] == [1, 2]

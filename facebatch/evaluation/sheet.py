@@ -66,7 +66,7 @@ def _square(tile: Tile) -> Image.Image:
     factor = SIDE / (2 * float((high - low).max()))
     corner = (low + high) / 2 - SIDE / factor / 2
     offset = factor * (0.5 - corner) - 0.5  # the warp maps pixel centres, and c is c + 0.5 on the edge
-    pixels = warp(picture, np.array([[factor, 0, offset[0]], [0, factor, offset[1]]]), SIDE)
+    pixels = warp(picture, np.array([[factor, 0, offset[0]], [0, factor, offset[1]]]), SIDE, SIDE)
     square = Image.fromarray(pixels)
     corners = np.rint((np.stack([low, high]) - corner) * factor - [[0], [1]])
     ImageDraw.Draw(square).rectangle([*corners[0], *np.maximum(corners[0], corners[1])], outline=_BOX)
