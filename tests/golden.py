@@ -36,7 +36,7 @@ def measure(model: Model, group: Pixels, astronaut: Pixels) -> Any:
     """The numbers to compare: boxes, scores and landmarks, a vector, or five points."""
     session = Session(model, CPU)
     if model.pack.kind == "detector":
-        settings = Settings.of(config.Detect(), model.pack)
+        settings = Settings.of(config.Detect(tiles=False), model.pack)  # parts would hide another resize of the whole
         picture = Picture(halvings(group), group.shape[1], group.shape[0])
         (faces,) = Detector(session, settings)([views(picture, settings)], [(picture.width, picture.height)])
         rows = [faces.boxes, faces.scores[:, None]]
