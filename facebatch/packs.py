@@ -91,12 +91,14 @@ class Anchors:
 class CloseUp:
     """The second pass: the whole picture small, for faces that fill the frame.
 
-    Of its boxes only those whose longer side is at least `min_face` of the picture's longer side are taken.
+    Of its boxes only those whose longer side is at least `min_face` of the picture's longer side are taken; and, if it
+    `yields`, none where the first pass is sure of a face, whose box is the more exact one unless it saw too few pixels.
     """
 
     canvases: tuple[Size, ...]
     fill: float
     min_face: float
+    yields: bool = False
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -13,6 +13,7 @@ import pytest
 import facebatch
 from facebatch import cli, epochs, ledger, resources
 from facebatch.audit import Audit
+from facebatch.cli import base
 from facebatch.dataset import Dataset
 from facebatch.sink import Writer
 from facebatch.storage import Storage
@@ -148,7 +149,7 @@ def test_verify_deep_tells_what_was_compared_how_and_what_was_not(
 
 
 def test_decoders_are_not_heard_while_images_are_computed_again(capfd: pytest.CaptureFixture[str]) -> None:
-    with cli._quiet():
+    with base.quiet():
         os.write(2, b"libtiff: Bad code word\n")
     os.write(2, b"said afterwards\n")
     assert capfd.readouterr().err == "said afterwards\n"

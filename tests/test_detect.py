@@ -17,7 +17,7 @@ from facebatch.geometry import Picture, halvings, iou
 from facebatch.packs import Model, Tiles
 from facebatch.session import Session
 from tests import models
-from tests.conftest import encode, lying
+from tests.conftest import encode, lying, rgb
 
 SQUARES = Settings("stretch", (Pass(((64, 48),)),), score=0.6, nms=0.5)
 
@@ -134,11 +134,51 @@ def test_of_too_many_candidates_the_best_are_compared() -> None:
     assert few.scores.tolist() == every.scores[:5].tolist()
 
 
+def test_a_look_that_yields_has_no_face_where_the_first_is_sure_of_one() -> None:
+    from facebatch.detect import _beside
+    from facebatch.detectors import Candidates
+
+    def candidates(*rows: tuple[float, float]) -> Candidates:
+        """Squares of 100 pixels, by their left edge and score."""
+        boxes = np.array([[x, 0, x + 100, 100] for x, _ in rows], np.float32).reshape(-1, 4)
+        return Candidates(
+            boxes, np.array([score for _, score in rows], np.float32), np.zeros((len(rows), 5, 2), np.float32)
+        )
+
+    first, found = candidates((0, 0.9), (300, 0.4)), candidates((10, 0.99), (60, 0.8), (310, 0.95), (600, 0.7))
+    kept = _beside(first, found, 0.5)
+    assert kept.boxes[:, 0].tolist() == [60, 310, 600], (
+        "the first is not sure of 300, and 60 overlaps by a quarter only"
+    )
+    assert kept.landmarks is not None
+    assert len(kept.landmarks) == 3
+    assert len(_beside(candidates(), found, 0.5).scores) == 4
+    assert len(_beside(first, candidates(), 0.5).scores) == 0
+
+
+@pytest.mark.needs_models
+def test_yunets_close_up_moves_no_box_of_a_first_look_that_saw_all_pixels(
+    model: Callable[[str, str], Model], hopper: bytes
+) -> None:
+    yunet = model("yunet-n", "detector")
+    both = Settings.of(config.Detect(), yunet.pack)
+    one = replace(both, passes=both.passes[:1])
+    wide = encode(np.pad(rgb(hopper), ((100, 100), (200, 200), (0, 0))), "JPEG")
+    picture = decode(wide, probe(wide, config.Decode()), config.Decode())
+    first, again = (
+        _find(Detector(Session(yunet, "cpu"), settings), settings, picture)[0].boxes for settings in (one, both)
+    )
+    assert both.passes[1].yields_to == yunet.pack.score
+    assert np.array_equal(first, again)
+
+
 def test_only_packs_that_say_so_are_tiled_and_the_configuration_may_forbid_it() -> None:
     pack = replace(models.bright_squares().pack, tiles=Tiles(2, 0.2, 0.2))
     assert [look.across for look in Settings.of(config.Detect(), pack).passes] == [1, 2]
     assert [look.across for look in Settings.of(config.Detect(tiles=False), pack).passes] == [1]
-    assert [look.across for look in Settings.of(config.Detect(), models.bright_squares().pack).passes] == [1]
+    without = models.bright_squares().pack
+    assert [look.across for look in Settings.of(config.Detect(), without).passes] == [1]
+    assert [look.across for look in Settings.of(config.Detect(tiles=True), without).passes] == [1, 2], "any pack can"
 
 
 def test_the_terms_of_settings_without_tiles_are_those_of_before_there_were_any() -> None:

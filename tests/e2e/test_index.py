@@ -146,7 +146,9 @@ def test_each_detector_works_with_each_embedder(
     (tmp_path / "b.jpg").write_bytes(hopper)
     faces = run([tmp_path], tmp_path / "out", f"detect.pack={detector}", f"embed.pack={embedder}").faces()
     assert faces.num_rows == 2
-    assert set(faces["alignment"].to_pylist()) == {"landmarks" if detector == "yunet-n" else "box"}
+    source = "yunet-n" if detector == "yunet-n" else "landmarks-regression-retail-0009"
+    assert set(faces["landmark_source"].to_pylist()) == {source}
+    assert set(faces["alignment"].to_pylist()) == {"landmarks"}
     assert set(faces["embedder"].to_pylist()) == {embedder}
     assert float(vectors(faces)[0] @ vectors(faces)[1]) < 0.3
 

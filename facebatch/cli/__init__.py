@@ -8,23 +8,17 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from rich.console import Console
-from rich.table import Table
-
 import facebatch
-from facebatch import config, demo, packs, summary
+from facebatch import config, demo, summary
+from facebatch.cli import evaluation, models
+from facebatch.cli.base import EPILOG, command, configured, count, quiet, stderr, stdout
 from facebatch.dataset import Dataset
 from facebatch.errors import FacebatchError, UsageError
 from facebatch.storage import Storage
-
-_EPILOG = """\
-exit codes: 0 done, 1 failed (the same command resumes), 2 bad usage or configuration, 3 the sums do not reconcile
-"""
 
 
 def entry(argv: Sequence[str] | None = None) -> NoReturn:
@@ -69,7 +63,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
     from facebatch.pipeline.dryrun import dry_run
 
-    summary.show(_stdout(), list(dry_run(settings, _stderr(), arguments.list_to)))
+    summary.show(stdout(), list(dry_run(settings, stderr(), arguments.list_to)))
     return 0
 
 
@@ -94,7 +88,7 @@ def _run_index(settings: config.Config) -> int:
     from facebatch.pipeline.index import index  # here, because importing Ray takes a second that --help need not pay
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # of schedulers and `ray job stop`: as Ctrl-C
-    summary.show(_stdout(), summary.rows(index(settings, _stderr())))
+    summary.show(stdout(), summary.rows(index(settings, stderr())))
     return 0
 
 
@@ -126,7 +120,7 @@ def _recompute(dataset: Dataset, arguments: argparse.Namespace) -> Callable[[], 
 
     def recompute() -> list[str]:
         print(f"computing up to {arguments.sample} images again (seed {seed}) ...", file=sys.stderr)
-        with _quiet():
+        with quiet():
             found = audit.audit(dataset, settings, models, arguments.sample, seed)
         print(f"{found.compared} of {found.drawn} drawn images (--seed {seed}) were computed again and compared")
         for why, how in found.tolerances.items():
@@ -146,72 +140,7 @@ def _status(arguments: argparse.Namespace) -> int:
     from facebatch.status import status
 
     settings = config.load(arguments.config, arguments.settings)
-    summary.show(_stdout(), list(status(Dataset.at(Storage(settings.storage), arguments.output))))
-    return 0
-
-
-def _list(arguments: argparse.Namespace) -> int:
-    from facebatch import catalogue
-
-    table = Table(box=None, pad_edge=False, header_style="")
-    for title in ("pack", "kind", "weights", "licence"):
-        table.add_column(title, overflow="fold")
-    for pack in packs.packs().values():
-        table.add_row(pack.name, pack.kind, catalogue.whereabouts(pack), pack.licence.name)
-    _stdout().print(table)
-    return 0
-
-
-def _show(arguments: argparse.Namespace) -> int:
-    from facebatch import catalogue
-
-    _print_pairs(catalogue.describe(packs.pack(arguments.pack)))
-    return 0
-
-
-def _check(arguments: argparse.Namespace) -> int:
-    """Wrong files are an error, and so are missing ones that were asked for by name."""
-    from facebatch import catalogue
-
-    chosen = [packs.pack(name) for name in arguments.pack] or list(packs.packs().values())
-    wrong = 0
-    for pack in chosen:
-        try:
-            catalogue.check(pack)
-            verdict = "ok"
-        except UsageError as error:
-            verdict = str(error) if arguments.pack else catalogue.whereabouts(pack)
-            wrong += bool(arguments.pack)
-        except FacebatchError as error:
-            verdict, wrong = f"WRONG {error}", wrong + 1
-        print(f"{pack.name}: {verdict}")
-    return 1 if wrong else 0
-
-
-def _import(arguments: argparse.Namespace) -> int:
-    from facebatch import catalogue
-
-    pack = packs.pack(arguments.pack)
-    model = catalogue.take(pack, arguments.files, arguments.trust, arguments.onnx)
-    counted = f", {model.parameters:,} parameters" if model.parameters else ""
-    print(f"{pack.name} is imported{counted}, sha256 {model.sha256}; later runs find it in {packs.cache_folder()}")
-    return 0
-
-
-def _pull(arguments: argparse.Namespace) -> int:
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from facebatch import catalogue, pull
-
-    for pack in [packs.pack(name) for name in arguments.pack]:
-        terms = "  NO COMMERCIAL USE" if pack.licence.non_commercial else ""
-        print(f"{pack.name}: licence {pack.licence.name}, {pack.licence.url}{terms}", file=sys.stderr)
-        columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
-        with Progress(*columns, console=_stderr(), transient=True) as bars:
-            tasks = {file: bars.add_task(file.name, total=file.bytes) for file in pack.weights.files}
-            paths = pull.pull(pack, lambda file, done, tasks=tasks: bars.update(tasks[file], completed=done))  # type: ignore[misc]
-        catalogue.check(pack)
-        print("\n".join(map(str, paths)))
+    summary.show(stdout(), list(status(Dataset.at(Storage(settings.storage), arguments.output))))
     return 0
 
 
@@ -227,19 +156,19 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="facebatch",
         description="Point it at a photo archive, get a face index in Parquet, each image exactly once.",
-        epilog=_EPILOG,
+        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"facebatch {facebatch.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    _with_inputs(_command(commands, "index", _index, "index an archive, or go on with it"))
+    _with_inputs(command(commands, "index", _index, "index an archive, or go on with it"))
 
-    plan = _command(commands, "plan", _plan, "what `index` would do and how long it would take; changes nothing")
+    plan = command(commands, "plan", _plan, "what `index` would do and how long it would take; changes nothing")
     plan.add_argument("--list-to", metavar="URI", help="write a manifest of all files there, listed in parallel")
     _with_inputs(plan)
 
-    verify = _command(commands, "verify", _verify, "prove that a dataset is whole, and with --deep that it is right")
+    verify = command(commands, "verify", _verify, "prove that a dataset is whole, and with --deep that it is right")
     verify.add_argument("output", metavar="OUT", help="the dataset's folder or URI")
     verify.add_argument(
         "--deep",
@@ -247,19 +176,20 @@ def _parser() -> argparse.ArgumentParser:
         help="read a sample of the images again from their sources, compute them again on this machine's CPU (unless "
         "run.provider=cuda) with the dataset's own settings and models, and compare them with their rows",
     )
-    verify.add_argument("--sample", metavar="N", type=_count, default=100, help="how many images; default: %(default)s")
-    verify.add_argument("--seed", metavar="S", type=_count, help="draws the same images again; default: a new one")
-    _configured(verify)
+    verify.add_argument("--sample", metavar="N", type=count, default=100, help="how many images; default: %(default)s")
+    verify.add_argument("--seed", metavar="S", type=count, help="draws the same images again; default: a new one")
+    configured(verify)
 
-    status = _command(commands, "status", _status, "how far a dataset is, during a run or after one was killed")
+    status = command(commands, "status", _status, "how far a dataset is, during a run or after one was killed")
     status.add_argument("output", metavar="OUT", help="the dataset's folder or URI")
-    _configured(status)
+    configured(status)
 
-    _models(commands)
+    models.declare(commands)
+    evaluation.declare(commands)
 
-    trial = _command(commands, "demo", _demo, "index a few photographs that other Python packages carry")
+    trial = command(commands, "demo", _demo, "index a few photographs that other Python packages carry")
     trial.add_argument("--output", metavar="DIR", default="facebatch-demo", help="default: %(default)s")
-    _configured(trial)
+    configured(trial)
     return parser
 
 
@@ -283,36 +213,7 @@ def _with_inputs(index: argparse.ArgumentParser) -> None:
         "image is tried again anyway",
     )
     index.add_argument("--output", metavar="URI", help="the dataset: a new folder or prefix, or one to go on with")
-    _configured(index)
-
-
-def _models(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    models = _command(commands, "models", _list, "list, show, check, import and pull model packs")
-    verbs = models.add_subparsers(title="what to do", metavar="list | show | check | import | pull")
-    _command(verbs, "list", _list, "the packs there are, and where their weights were found")
-
-    show = _command(verbs, "show", _show, "everything about a pack: source, licence, input, cost, contract")
-    show.add_argument("pack", metavar="PACK")
-
-    check = _command(verbs, "check", _check, "prove that weights are the right ones and run in batches")
-    check.add_argument("pack", metavar="PACK", nargs="*", help="default: all whose files are there")
-
-    take = _command(verbs, "import", _import, "bring weights of your own: checked, converted, kept in the cache")
-    take.add_argument("pack", metavar="PACK")
-    take.add_argument("--from", dest="files", metavar="FILE", nargs="+", required=True, help="the published files")
-    take.add_argument("--trust", action="store_true", help="take files of another sha256, if their content fits")
-    take.add_argument("--onnx", metavar="FILE", help="write the graph there too")
-
-    pull = _command(verbs, "pull", _pull, "download weights from where their pack says, into the cache")
-    pull.add_argument("pack", metavar="PACK", nargs="+")
-
-
-def _count(word: str) -> int:
-    """A number from 0 on, as an option has it."""
-    number = int(word)
-    if number < 0:
-        raise ValueError(word)
-    return number
+    configured(index)
 
 
 def _parsed(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
@@ -323,51 +224,3 @@ def _parsed(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argp
     if rest:
         arguments.settings += rest
     return arguments
-
-
-def _print_pairs(pairs: Sequence[tuple[str, str]]) -> None:
-    width = max(len(title) for title, _ in pairs)
-    for title, text in pairs:
-        print(f"{title:<{width}}  {text}")
-
-
-def _command(commands: argparse._SubParsersAction, name: str, run: object, what: str) -> argparse.ArgumentParser:  # type: ignore[type-arg]
-    command: argparse.ArgumentParser = commands.add_parser(name, help=what, description=f"{what}.", epilog=_EPILOG)
-    command.set_defaults(command=run)
-    return command
-
-
-def _configured(command: argparse.ArgumentParser) -> None:
-    group = command.add_argument_group("configuration")
-    group.add_argument("--config", metavar="FILE", help="YAML; conf/local.yaml explains every setting")
-    group.add_argument(
-        "settings",
-        nargs="*",
-        metavar="KEY=VALUE",
-        help="single settings, as in run.layout=split; they win over the file",
-    )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Decoders write to descriptor 2 what they find in damaged files, which rows tell in `reason` and `detail`."""
-    sys.stderr.flush()
-    seen = os.dup(2)
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        sys.stderr.flush()
-        os.dup2(seen, 2)
-        os.close(seen)
-
-
-def _stdout() -> Console:
-    return Console(width=None if sys.stdout.isatty() else 160)
-
-
-def _stderr() -> Console:
-    """A console on a descriptor of its own, which stays visible while Ray's noise on descriptor 2 is turned away."""
-    seen = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace", buffering=1)
-    return Console(file=seen, width=None if seen.isatty() else 160)

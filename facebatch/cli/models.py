@@ -1,0 +1,105 @@
+"""`facebatch models`: list, show, check, import and pull model packs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from facebatch import packs
+from facebatch.cli.base import command, stderr, stdout
+from facebatch.errors import FacebatchError, UsageError
+
+
+def declare(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+    models = command(commands, "models", _list, "list, show, check, import and pull model packs")
+    verbs = models.add_subparsers(title="what to do", metavar="list | show | check | import | pull")
+    command(verbs, "list", _list, "the packs there are, and where their weights were found")
+
+    show = command(verbs, "show", _show, "everything about a pack: source, licence, input, cost, contract")
+    show.add_argument("pack", metavar="PACK")
+
+    check = command(verbs, "check", _check, "prove that weights are the right ones and run in batches")
+    check.add_argument("pack", metavar="PACK", nargs="*", help="default: all whose files are there")
+
+    take = command(verbs, "import", _import, "bring weights of your own: checked, converted, kept in the cache")
+    take.add_argument("pack", metavar="PACK")
+    take.add_argument("--from", dest="files", metavar="FILE", nargs="+", required=True, help="the published files")
+    take.add_argument("--trust", action="store_true", help="take files of another sha256, if their content fits")
+    take.add_argument("--onnx", metavar="FILE", help="write the graph there too")
+
+    pull = command(verbs, "pull", _pull, "download weights from where their pack says, into the cache")
+    pull.add_argument("pack", metavar="PACK", nargs="+")
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from facebatch import catalogue
+
+    table = Table(box=None, pad_edge=False, header_style="")
+    for title in ("pack", "kind", "weights", "licence"):
+        table.add_column(title, overflow="fold")
+    for pack in packs.packs().values():
+        table.add_row(pack.name, pack.kind, catalogue.whereabouts(pack), pack.licence.name)
+    stdout().print(table)
+    return 0
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    from facebatch import catalogue
+
+    _print_pairs(catalogue.describe(packs.pack(arguments.pack)))
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    """Wrong files are an error, and so are missing ones that were asked for by name."""
+    from facebatch import catalogue
+
+    chosen = [packs.pack(name) for name in arguments.pack] or list(packs.packs().values())
+    wrong = 0
+    for pack in chosen:
+        try:
+            catalogue.check(pack)
+            verdict = "ok"
+        except UsageError as error:
+            verdict = str(error) if arguments.pack else catalogue.whereabouts(pack)
+            wrong += bool(arguments.pack)
+        except FacebatchError as error:
+            verdict, wrong = f"WRONG {error}", wrong + 1
+        print(f"{pack.name}: {verdict}")
+    return 1 if wrong else 0
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    from facebatch import catalogue
+
+    pack = packs.pack(arguments.pack)
+    model = catalogue.take(pack, arguments.files, arguments.trust, arguments.onnx)
+    counted = f", {model.parameters:,} parameters" if model.parameters else ""
+    print(f"{pack.name} is imported{counted}, sha256 {model.sha256}; later runs find it in {packs.cache_folder()}")
+    return 0
+
+
+def _pull(arguments: argparse.Namespace) -> int:
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from facebatch import catalogue, pull
+
+    for pack in [packs.pack(name) for name in arguments.pack]:
+        terms = "  NO COMMERCIAL USE" if pack.licence.non_commercial else ""
+        print(f"{pack.name}: licence {pack.licence.name}, {pack.licence.url}{terms}", file=sys.stderr)
+        columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
+        with Progress(*columns, console=stderr(), transient=True) as bars:
+            tasks = {file: bars.add_task(file.name, total=file.bytes) for file in pack.weights.files}
+            paths = pull.pull(pack, lambda file, done, tasks=tasks: bars.update(tasks[file], completed=done))  # type: ignore[misc]
+        catalogue.check(pack)
+        print("\n".join(map(str, paths)))
+    return 0
+
+
+def _print_pairs(pairs: Sequence[tuple[str, str]]) -> None:
+    width = max(len(title) for title, _ in pairs)
+    for title, text in pairs:
+        print(f"{title:<{width}}  {text}")
