@@ -19,6 +19,7 @@ from facebatch.evaluation.embedding import How, Tell, embed, how_shown
 from facebatch.evaluation.figures import Judged, Missing, Row, figures
 from facebatch.evaluation.pairs import Pairs, all_of, all_pairs, cross_pairs, read_bin, read_lfw, read_tsv
 from facebatch.evaluation.scores import verification
+from facebatch.packs import Model
 from facebatch.summary import versions
 
 
@@ -83,13 +84,15 @@ def evaluate(
             curves[label], rejected[label] = (curve.fars, curve.tars), (loss.shares, loss.eers)
     files = tuple(folder / f"verification{end}" for end in (".json", "-roc.png", "-reject.png"))
     given = {"data": str(data), "embedders": list(embedders), "how": how, "pad": pad, "everyone": everyone}
-    _write(files[0], rows, given | {"missing": missing}, config)
+    _write(files[0], rows, given | {"missing": missing}, config, models)
     plots.roc(files[1], curves)
     plots.reject(files[2], rejected)
     return Report(tuple(rows), files)
 
 
-_MEANT = {"aligned": "an aligned face (--aligned)", "photos": "a photo (--photos)"}
+_MATTERS = ("decode", "gate", "detect", "landmarks", "embed", "quality")
+"""What of the configuration changes results; `embed.pack` and `embed.flip` are each row's own."""
+_MEANT = {"aligned": "a face that is aligned already", "photos": "a photo"}
 
 
 def data_sets(data: str | Path, everyone: bool = False, tell: Tell = lambda _: None) -> list[Pairs]:
@@ -153,12 +156,13 @@ def _at_hand(tell: Tell) -> list[str]:
     return there
 
 
-def _write(file: Path, rows: Sequence[Row], settings: dict[str, Any], config: Config) -> None:
+def _write(file: Path, rows: Sequence[Row], settings: dict[str, Any], config: Config, models: Sequence[Model]) -> None:
     record = {
         "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "facebatch": facebatch.__version__,
         "versions": versions(),
-        "settings": settings | {key: as_dict(config)[key] for key in ("decode", "detect", "landmarks", "quality")},
+        "settings": settings | {key: as_dict(config)[key] for key in _MATTERS},
+        "weights": {model.pack.name: model.sha256 for model in models},
         "results": [asdict(row) for row in rows],
     }
     try:
