@@ -54,7 +54,7 @@ def evaluate(
     each data set by its first image and tells. everyone: all pairs of the images.
     missing: pairs of which an image has no vector count as rejected, or are left out (`Missing`).
 
-    Plots show vectors without mirror images. Memory: 2 x 2 KB for each image, and the pairs.
+    Plots show vectors without mirror images. Memory: 6 KB for each image, and the pairs.
     Raises UsageError for data, packs or weights that are not there, and where `output` cannot be written.
     """
     sets = data_sets(data, everyone, tell)
