@@ -50,9 +50,9 @@ def test_similarities_are_cosines() -> None:
 
 def test_more_pairs_than_are_compared_at_once_are_all_compared() -> None:
     found = [_embedded(ANN), _embedded(BOB)]
-    judged = Judged.of(_pairs([(0, k % 2, k % 2 == 0) for k in range(40_000)]), found, flip=False)
-    assert np.abs(judged.similarities[::2] - 1).max() < 1e-6
-    assert np.abs(judged.similarities[1::2] - float(ANN @ BOB)).max() < 1e-6
+    judged = Judged.of(_pairs([(0, int(k % 3 == 0), k % 3 > 0) for k in range(40_000)]), found, flip=False)
+    assert np.abs(judged.similarities[judged.same] - 1).max() < 1e-6
+    assert np.abs(judged.similarities[~judged.same] - float(ANN @ BOB)).max() < 1e-6
 
 
 def test_mirror_images_count_where_they_are_asked_for() -> None:
@@ -78,6 +78,11 @@ def test_pairs_without_a_vector_can_be_left_out() -> None:
     assert (row.unjudged, row.same, row.different) == (2, 1, 1)
     assert row.accuracy == 1
     assert row.separated
+
+
+def test_one_same_pair_less_alike_than_a_different_one_is_enough_not_to_be_separated() -> None:
+    found = [_embedded(v) for v in (ANN, ANN, BOB, BOB, _unit(0.6, 1))]
+    assert not _row(found, [*ENDS, (0, 1, True), (2, 3, True), (0, 4, True), (2, 4, False)]).separated
 
 
 def test_only_pairs_of_both_kinds_can_separate() -> None:
@@ -109,6 +114,13 @@ def test_folds_of_the_list_are_kept_and_other_lists_are_dealt_out() -> None:
     assert math.isnan(_row(found, ends[1:]).folds_mean)
     own = figures(_pairs(ends, folds=2), "photos", "test", False, found)
     assert own.folds_mean == 0  # each fold is judged by the other, which holds the other kind alone: all or none
+
+
+def test_lists_without_folds_are_dealt_out_so_that_their_order_does_not_matter() -> None:
+    found = [_embedded(ANN), _embedded(ANN), _embedded(BOB)]
+    ends = [(0, 1, True)] * 100 + [(0, 2, False)] * 80 + [(0, 1, False)] * 20
+    assert _row(found, ends).folds_mean == pytest.approx(0.9)
+    assert _row(found, ends).folds_deviation < 0.15, "in the order of the list the last fold is all wrong: 0.3"
 
 
 def test_what_cannot_be_told_is_a_dash() -> None:
