@@ -197,3 +197,40 @@ def test_a_reader_that_has_seen_enough_is_no_trace() -> None:
         running.stdout.close()
         assert running.stderr.read() == ""
         assert running.wait() == 1
+
+
+@pytest.mark.needs_models
+def test_detectors_are_measured_on_annotated_photographs(
+    tmp_path: Path, astronaut: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.png").write_bytes(astronaut)
+    (tmp_path / "ground_truth.jsonl").write_text('{"file": "a.png", "boxes": [[177, 56, 275, 178]]}')
+    words = ["eval", "detection", "--data", str(tmp_path), "--detector", "slim-320", "--output", str(tmp_path / "out")]
+    assert cli.main(words) == 0
+    said = capfd.readouterr()
+    assert said.out.split()[:4] == ["detector", "AP", "published", "AP"]
+    assert "ultra-lightweight-face-detection-slim-320" in said.out
+    assert f"written: {tmp_path / 'out' / 'detection.json'}" in said.err
+    assert cli.main([*words, "--protocol", "best"]) == 2
+    assert "no protocol 'best'; there are plain, slim-320, ssh-mxnet" in capfd.readouterr().err
+
+
+@pytest.mark.needs_models
+def test_embedders_and_alignments_are_measured_on_people(
+    tmp_path: Path, astronaut: bytes, hopper: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name, data in (("a", astronaut), ("b", hopper)):
+        (tmp_path / "people" / name).mkdir(parents=True)
+        for copy in range(2):
+            (tmp_path / "people" / name / f"{copy}.png").write_bytes(data)
+    everyone = ["--data", str(tmp_path / "people")]
+    words = ["eval", "verification", *everyone, "--all-pairs", "--embedder", "edgeface-xs"]
+    assert cli.main([*words, "--output", str(tmp_path / "out")]) == 0
+    said = capfd.readouterr()
+    assert "edgeface-xs +flip" in said.out
+    assert "2 + 4" in said.out
+    assert (tmp_path / "out" / "verification.json").exists()
+    assert cli.main(["eval", "alignment", *everyone, "--detector", "slim-320", "--pad", "0"]) == 0
+    ways = [line.split()[1] for line in capfd.readouterr().out.splitlines()[1:]]
+    assert ways == ["box", "landmarks-regression-retail-0009", "onet"]
+    assert cli.main(["eval", "verification", "--data", str(tmp_path / "none")]) == 2

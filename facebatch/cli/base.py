@@ -55,8 +55,9 @@ def quiet() -> Iterator[None]:
         os.close(seen)
 
 
-def stdout() -> Console:
-    return Console(width=None if sys.stdout.isatty() else 160)
+def stdout(width: int = 160) -> Console:
+    """As wide as the terminal; in a file or pipe `width` characters."""
+    return Console(width=None if sys.stdout.isatty() else width)
 
 
 def stderr() -> Console:

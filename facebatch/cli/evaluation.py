@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from rich.table import Table
@@ -16,7 +17,7 @@ from facebatch.errors import UsageError
 def declare(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
     """Add `eval` to the command line."""
     outer: argparse.ArgumentParser = commands.add_parser("eval", help="measure detectors and embedders on your data")
-    verbs = outer.add_subparsers(title="what to measure", metavar="detection | verification", required=True)
+    verbs = outer.add_subparsers(title="what to measure", metavar="detection | verification | alignment", required=True)
 
     detection = command(verbs, "detection", _detection, "average precision of face detectors on annotated photographs")
     detection.add_argument(
@@ -33,6 +34,41 @@ def declare(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-
     detection.add_argument("--output", metavar="DIR", default="out/eval", help="default: %(default)s")
     configured(detection)
 
+    verification = command(verbs, "verification", _verification, "how well embedders tell people apart, on pairs")
+    verification.add_argument(
+        "--data", metavar="PATH", required=True, help="pairs.tsv (a, b, same), an insightface .bin, LFW, or a folder"
+    )
+    verification.add_argument("--embedder", metavar="PACK", action="append", help="may be repeated; default: all here")
+    verification.add_argument(
+        "--images",
+        choices=("auto", "photos", "aligned"),
+        default="auto",
+        help="photos pass through all stages, aligned crops are embedded; default: by the size of the first",
+    )
+    verification.add_argument(
+        "--all-pairs", action="store_true", help="of a folder with a folder for each person, or of listed images, all"
+    )
+    _with_pad(verification, 0.0)
+    verification.add_argument("--output", metavar="DIR", default="out/eval", help="default: %(default)s")
+    configured(verification)
+
+    alignment = command(verbs, "alignment", _alignment, "what landmarks are worth: TAR by box, by network, by detector")
+    alignment.add_argument("--data", metavar="DIR", required=True, help="a folder with a folder for each person")
+    alignment.add_argument("--detector", metavar="PACK", action="append", required=True, help="may be repeated")
+    alignment.add_argument("--embedder", metavar="PACK", action="append", help="may be repeated; default: embed.pack")
+    _with_pad(alignment, 0.5)
+    configured(alignment)
+
+
+def _with_pad(verb: argparse.ArgumentParser, default: float) -> None:
+    verb.add_argument(
+        "--pad",
+        metavar="SHARE",
+        type=float,
+        default=default,
+        help="black border on each side of photos, for crops that a face fills; default: %(default)s",
+    )
+
 
 def _detection(arguments: argparse.Namespace) -> int:
     from facebatch.evaluation import detecting, showing, wider
@@ -43,20 +79,63 @@ def _detection(arguments: argparse.Namespace) -> int:
     protocol = detecting.PROTOCOLS[arguments.protocol]
     data = detecting.read_data(arguments.data, arguments.images, arguments.official)
     chosen = detecting.available(arguments.detector or ())
-    remarks = stderr()
-
-    def tell(said: str) -> None:
-        remarks.print(said, soft_wrap=True, markup=False, highlight=False)
-
+    tell = _teller()
     with quiet():
         results = [detecting.measure(pack, settings, data, protocol, tell) for pack in chosen]
+    _show(*showing.table(results, wider.SUBSETS if data.official else ()))
+    for file in showing.write(Path(arguments.output), data, results, arguments.protocol, protocol.rule, sys.argv[1:]):
+        tell(f"written: {file}")
+    return 0
+
+
+def _verification(arguments: argparse.Namespace) -> int:
+    from facebatch.evaluation.verifying import evaluate
+
+    settings, tell = config.load(arguments.config, arguments.settings), _teller()
+    with quiet():
+        report = evaluate(
+            arguments.data,
+            settings,
+            arguments.embedder or (),
+            arguments.output,
+            tell,
+            how=arguments.images,
+            pad=arguments.pad,
+            everyone=arguments.all_pairs,
+        )
+    rows = report.rows()
+    _show(list(rows[0]), (list(row.values()) for row in rows))
+    for file in report.files:
+        tell(f"written: {file}")
+    return 0
+
+
+def _alignment(arguments: argparse.Namespace) -> int:
+    from facebatch.evaluation.alignment import landmark_table
+
+    settings, tell = config.load(arguments.config, arguments.settings), _teller()
+    rows: list[list[str]] = []
+    for embedder in arguments.embedder or [settings.embed.pack]:
+        with quiet():
+            found = landmark_table(arguments.data, settings, arguments.detector, embedder, tell, arguments.pad)
+        rows += [
+            [row.detector, row.alignment, embedder, f"{row.found} of {row.images}", f"{100 * row.tar:.1f}"]
+            for row in found
+        ]
+    _show(["detector", "alignment", "embedder", "found", "TAR at FAR 1e-3, %"], rows)
+    return 0
+
+
+def _teller() -> Callable[[str], None]:
+    """Says single plain lines on stderr, whatever is in them."""
+    remarks = stderr()
+    return lambda said: remarks.print(said, soft_wrap=True, markup=False, highlight=False)
+
+
+def _show(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     table = Table(box=None, pad_edge=False, header_style="")
-    titles, rows = showing.table(results, wider.SUBSETS if data.official else ())
     for number, title in enumerate(titles):
         table.add_column(title, justify="right" if number else "left")
     for row in rows:
         table.add_row(*row)
-    stdout().print(table)
-    for file in showing.write(Path(arguments.output), data, results, arguments.protocol, protocol.rule, sys.argv[1:]):
-        tell(f"written: {file}")
-    return 0
+    stdout(260).print(table)

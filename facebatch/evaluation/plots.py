@@ -61,7 +61,8 @@ def roc(file: str | Path, curves: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> 
         far, tar = _finite(*curve)
         shown[name] = far[far > 0], tar[far > 0]
     _draw(axes, shown)
-    axes.set_xlim(min((float(far.min()) for far, _ in shown.values() if len(far)), default=1e-4), 1)
+    lowest = min((float(far.min()) for far, _ in shown.values() if len(far)), default=1e-4)
+    axes.set_xlim(min(lowest, 0.1), 1)  # of a handful of pairs the lowest may be 1 itself
     axes.set_ylim(top=1 + 0.02 * (1 - axes.get_ylim()[0]))
     _name(axes, shown, 0)
     _save(figure, file)

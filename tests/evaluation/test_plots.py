@@ -183,3 +183,9 @@ def test_one_variant_needs_no_legend(tmp_path: Path, drawn: list[Any]) -> None:
 def test_what_has_no_place_in_a_plane_is_named(ms: float, ap: float, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="slim-320 has .* ms and AP .*: expected a time above 0"):
         plots.plane(tmp_path / "a.png", [("slim-320", ms, ap, "fp32")])
+
+
+def test_a_roc_of_a_handful_of_pairs_can_be_drawn(tmp_path: Path) -> None:
+    """Its only FAR above 0 is 1, which is also where the axis ends."""
+    plots.roc(tmp_path / "roc.png", {"some": ([0.0, 1.0], [1.0, 1.0])})
+    assert (tmp_path / "roc.png").stat().st_size > 0
