@@ -48,6 +48,9 @@ def declare(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-
     verification.add_argument(
         "--all-pairs", action="store_true", help="of a folder with a folder for each person, or of listed images, all"
     )
+    verification.add_argument(
+        "--people", metavar="FILE", help="who is in each pair of a .bin that has same pairs only, one name a line"
+    )
     _with_pad(verification, 0.0)
     verification.add_argument("--output", metavar="DIR", default="out/eval", help="default: %(default)s")
     configured(verification)
@@ -102,6 +105,7 @@ def _verification(arguments: argparse.Namespace) -> int:
             how=arguments.images,
             pad=arguments.pad,
             everyone=arguments.all_pairs,
+            people=arguments.people,
         )
     rows = report.rows()
     _show(list(rows[0]), (list(row.values()) for row in rows))

@@ -46,6 +46,7 @@ def evaluate(
     pad: float = 0.0,
     everyone: bool = False,
     missing: Missing = "reject",
+    people: str | Path | None = None,
 ) -> Report:
     """Judge embedders on the pairs of a file or folder (`data_sets`), and write verification.json,
     verification-roc.png and verification-reject.png to `output`.
@@ -57,7 +58,7 @@ def evaluate(
     Plots show vectors without mirror images. Memory: 6 KB for each image, and the pairs.
     Raises UsageError for data, packs or weights that are not there, and where `output` cannot be written.
     """
-    sets = data_sets(data, everyone, tell)
+    sets = data_sets(data, everyone, tell, people)
     names = embedders or _at_hand(tell)
     if config.embed.weights and len(names) > 1:
         raise UsageError(f"embed.weights is one file, and there are {len(names)} embedders: say which one")
@@ -95,12 +96,15 @@ _MATTERS = ("decode", "gate", "detect", "landmarks", "embed", "quality")
 _MEANT = {"aligned": "a face that is aligned already", "photos": "a photo"}
 
 
-def data_sets(data: str | Path, everyone: bool = False, tell: Tell = lambda _: None) -> list[Pairs]:
+def data_sets(
+    data: str | Path, everyone: bool = False, tell: Tell = lambda _: None, people: str | Path | None = None
+) -> list[Pairs]:
     """The lists of pairs of a file (.tsv, .csv, .bin, or LFW's pairs in .txt), or of a folder: its pairs*.tsv,
     pairs*.csv and *.bin, and its pairs.txt, whose images lie in its folder lfw or in itself.
 
     everyone: all pairs of the images of a file, or of a folder of people instead of its lists. A .bin without different
-    pairs gives all pairs of its images too (`cross_pairs`), which is told.
+    pairs gives all pairs of its images too (`cross_pairs`), which is told. people: a file that names the person of each
+    same pair of that .bin, one a line, so that who comes back is known.
     """
     place = Path(data)
     if place.is_dir():
@@ -116,19 +120,27 @@ def data_sets(data: str | Path, everyone: bool = False, tell: Tell = lambda _: N
         files = [place]
     else:
         raise UsageError(f"{place} is not there: expected a list of pairs, or a folder")
-    found = []
+    found, crossed = [], 0
     for file in files:
         pairs = _read(file)
         if everyone:
             pairs = all_of(pairs)
         elif file.suffix.lower() == ".bin" and pairs.same.all():
-            pairs = cross_pairs(pairs)
-            tell(
-                f"{file} has no different pairs: all pairs of its images are judged, a person who comes back under "
-                "other images as somebody else"
-            )
+            pairs = cross_pairs(pairs, _names(people) if people else None)
+            known = "by the names that were given" if people else "a person who comes back as somebody else (--people)"
+            tell(f"{file} has no different pairs: all pairs of its images are judged, {known}")
+            crossed += 1
         found.append(pairs)
+    if people and crossed != 1:
+        raise UsageError(f"{people} names the people of one .bin without different pairs, and {data} has {crossed}")
     return found
+
+
+def _names(file: str | Path) -> list[str]:
+    try:
+        return [line.strip() for line in Path(file).read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file} cannot be read: expected a name on each line ({error})") from None
 
 
 def _read(file: Path) -> Pairs:

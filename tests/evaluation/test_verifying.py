@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facebatch import config, packs
+from facebatch import cli, config, packs
 from facebatch.errors import UsageError
 from facebatch.evaluation.embedding import embed
 from facebatch.evaluation.figures import figures
@@ -94,6 +94,23 @@ def test_a_bin_without_different_pairs_is_crossed_and_that_is_told(people: Path)
     (pairs,) = data_sets(people / "same.bin", tell=told.append)
     assert (len(pairs), int(pairs.same.sum())) == (6, 2)
     assert "same.bin has no different pairs" in told[0]
+
+
+def test_names_join_the_pairs_of_one_person(people: Path, tmp_path: Path) -> None:
+    chips = [(people / name).read_bytes() for name in ("ann/0.png", "ann/1.png", "ann/2.png", "bob/1.png")]
+    (people / "same.bin").write_bytes(pickle.dumps((chips, [True, True])))
+    (tmp_path / "names.txt").write_text("ann\n\nann\n")
+    (pairs,) = data_sets(people / "same.bin", people=tmp_path / "names.txt")
+    assert int(pairs.same.sum()) == len(pairs) == 6
+    (tmp_path / "names.txt").write_text("ann\n")
+    with pytest.raises(UsageError, match="2 same pairs and 1 names: expected one for each"):
+        data_sets(people / "same.bin", people=tmp_path / "names.txt")
+    with pytest.raises(UsageError, match="gone.txt cannot be read: expected a name on each line"):
+        data_sets(people / "same.bin", people=tmp_path / "gone.txt")
+    with pytest.raises(
+        UsageError, match=r"names.txt names the people of one .bin without .* has 0"
+    ):
+        data_sets(people / "pairs_some.csv", people=tmp_path / "names.txt")
 
 
 def test_what_holds_no_pairs_is_refused_with_what_was_expected(people: Path) -> None:
@@ -201,6 +218,18 @@ def test_the_six_people_of_the_small_lfw_separate_fully(published: Path, embedde
         assert (row.images, row.same, row.different) == (17, 19, 117)
         assert row.separated
         assert row.eer == 0
+
+
+@pytest.mark.needs_models
+def test_with_names_the_command_shows_it(published: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "names.txt").write_text("\n".join(SMALL_LFW))
+    data, names = str(published / "small_lfw.bin"), str(tmp_path / "names.txt")
+    words = ["eval", "verification", "--data", data, "--people", names, "--output", str(tmp_path)]
+    assert cli.main(words) == 0
+    rows = json.loads((tmp_path / "verification.json").read_text())["results"]
+    assert {row["embedder"] for row in rows} >= {"edgeface-xs", "edgeface-xxs", "w600k-mbf"}
+    assert all(row["separated"] and row["auc"] == 1 for row in rows)
+    assert "by the names that were given" in capfd.readouterr().err
 
 
 @pytest.mark.needs_models
