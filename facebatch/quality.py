@@ -12,9 +12,11 @@ from facebatch import config
 from facebatch.geometry import Floats, Pixels
 from facebatch.reasons import QualityReason
 
-_FACE = np.array([[-32.0, 36.6, -28], [32, 36.6, -28], [0, 0, 0], [-26.5, -37.3, -22], [26.5, -37.3, -22]])
+_FACE = np.array([[-32.0, 36.6, -28], [32, 36.6, -28], [0, -6.5, 0], [-26.5, -37.3, -22], [26.5, -37.3, -22]])
 """Eyes, nose tip, mouth corners in millimetres: x to the image's right, y up, z to the camera. x and y are ArcFace's
-template at an eye distance of 64 mm, made symmetric, so that a face that fits the template has pose zero."""
+template at an eye distance of 64 mm, made symmetric; but the nose is where detectors see it on people who look straight
+ahead, 0.58 of the way from eyes to mouth. The template has it at 0.5, by which the same people look down by 9 to 17
+degrees (medians: YuNet and SCRFD, 160 photos of famous people and 393 grey portraits; so they are -3, 3, -1 and 5)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,9 +35,14 @@ def test_the_pose_of_a_turned_head_is_recovered(angles: tuple[float, float, floa
     assert (pose.yaw, pose.pitch, pose.roll) == pytest.approx(angles, abs=0.01)
 
 
-def test_a_face_that_fits_the_template_looks_straight_ahead() -> None:
-    pose = head_pose(TEMPLATE.astype(np.float32))
+def test_a_face_whose_nose_is_where_detectors_see_it_looks_straight_ahead() -> None:
+    """0.58 of the way from eyes to mouth; ArcFace's template has it at 0.5."""
+    eyes, mouth = TEMPLATE[:2, 1].mean(), TEMPLATE[3:, 1].mean()
+    points = TEMPLATE.copy()
+    points[2, 1] = eyes + 0.583 * (mouth - eyes)
+    pose = head_pose(points.astype(np.float32))
     assert max(abs(pose.yaw), abs(pose.pitch), abs(pose.roll)) < 1.5
+    assert 10 < head_pose(TEMPLATE.astype(np.float32)).pitch < 20
 
 
 def test_signs_are_those_of_the_documentation() -> None:
@@ -45,7 +50,7 @@ def test_signs_are_those_of_the_documentation() -> None:
     looks_up = np.add(TEMPLATE, [[0, 0], [0, 0], [0, -5], [0, 0], [0, 0]])
     leans_clockwise = (TEMPLATE - 56) @ np.array([[0.97, 0.24], [-0.24, 0.97]]) + 56
     assert head_pose(looks_right.astype(np.float32)).yaw > 10
-    assert head_pose(looks_up.astype(np.float32)).pitch > 5
+    assert head_pose(looks_up.astype(np.float32)).pitch > head_pose(TEMPLATE.astype(np.float32)).pitch + 5
     assert head_pose(leans_clockwise.astype(np.float32)).roll > 10
 
 

@@ -107,9 +107,7 @@ def test_names_join_the_pairs_of_one_person(people: Path, tmp_path: Path) -> Non
         data_sets(people / "same.bin", people=tmp_path / "names.txt")
     with pytest.raises(UsageError, match="gone.txt cannot be read: expected a name on each line"):
         data_sets(people / "same.bin", people=tmp_path / "gone.txt")
-    with pytest.raises(
-        UsageError, match=r"names.txt names the people of one .bin without .* has 0"
-    ):
+    with pytest.raises(UsageError, match=r"names.txt names the people of one .bin without .* has 0"):
         data_sets(people / "pairs_some.csv", people=tmp_path / "names.txt")
 
 
