@@ -209,8 +209,7 @@ class World:
         console: Console,
         epoch: Epoch,
         writer: Writer,
-        detector: None,
-        embedder: None,
+        networks: None,
         todo: list[Shard],
         state: State,
     ) -> pipeline.Cost:
@@ -235,7 +234,7 @@ def a_world(root: Path) -> Iterator[World]:
     made = World(root)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "Storage", lambda _: made.storage)
-        patch.setattr(pipeline, "_models", lambda *_: (None, None))
+        patch.setattr(pipeline, "_networks", lambda *_: None)
         patch.setattr(pipeline, "_facts", lambda *_: made.facts)
         patch.setattr(pipeline, "_compute", made.compute)
         patch.setitem(EXTRAS, "HEIF", ABSENT)
