@@ -84,7 +84,7 @@ def counted(works: list[Work]) -> dict[str, int]:
         ("gate", [work.glance_seconds for work in works]),
         ("detector", [work.detect_seconds for work in works]),
     ):
-        took = [each for each in seconds if each is not None]
-        counts[network] = len(took)
-        counts[f"{network}_us"] = round(1e6 * sum(took))
+        if took := [each for each in seconds if each is not None]:
+            counts[network] = len(took)
+            counts[f"{network}_us"] = round(1e6 * sum(took))
     return dict(counts)
