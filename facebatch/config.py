@@ -11,7 +11,7 @@ import difflib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -19,6 +19,7 @@ from pydantic.dataclasses import dataclass
 
 from facebatch.errors import UsageError
 
+T = TypeVar("T")
 _STRICT = ConfigDict(extra="forbid")
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(gt=0)]
@@ -198,23 +199,35 @@ class Config:
 def load(
     file: str | None = None, words: Iterable[str] = (), recorded: Mapping[str, Any] | None = None, **given: Any
 ) -> Config:
-    """The configuration from a YAML file, then `key=value` words, then what the command line gave, the last one wins.
+    """The configuration of a run, as `settings` makes it. recorded: settings of an earlier run (`as_dict`)."""
+    return settings(Config, file, words, recorded, **given)
 
-    recorded: settings of an earlier run (`as_dict`), over which all these are laid.
+
+def settings(
+    cls: type[T],
+    file: str | None = None,
+    words: Iterable[str] = (),
+    recorded: Mapping[str, Any] | None = None,
+    **given: Any,
+) -> T:
+    """A tree of frozen dataclasses from a YAML file, then `key=value` words, then what the command line gave, the last
+    one wins.
+
+    recorded: settings over which all these are laid.
     Raises UsageError with one sentence for each mistake; an unknown key names the nearest one.
     """
     tree = laid_over(recorded or {}, _read_yaml(file) if file else {})
     for word in words:
         key, equals, value = word.partition("=")
         if not equals:
-            raise UsageError(f"{word!r} is not of the form key=value, as in run.layout=split")
+            raise UsageError(f"{word!r} is not of the form key=value, as in {list(_keys(cls))[-1]}=...")
         _put(tree, key.strip().split("."), _scalar(value), word)
     tree.update({key: value for key, value in given.items() if value})
     try:
-        return TypeAdapter(Config).validate_python(tree)
+        return TypeAdapter(cls).validate_python(tree)
     except ValidationError as error:
         source = f"{file}: " if file else ""
-        raise UsageError("\n".join(source + _sentence(e) for e in error.errors())) from None
+        raise UsageError("\n".join(source + _sentence(cls, e) for e in error.errors())) from None
 
 
 def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -292,16 +305,16 @@ def _put(tree: dict[str, Any], path: list[str], value: Any, word: str) -> None:
     tree[path[-1]] = value
 
 
-def _sentence(error: Any) -> str:
+def _sentence(cls: type, error: Any) -> str:
     path = [str(part) for part in error["loc"]]
     key = ".".join(path)
     if error["type"] == "unexpected_keyword_argument":
-        return f"there is no setting {key}; {_nearest(key)}"
+        return f"there is no setting {key}; {_nearest(cls, key)}"
     return f"{key}: {error['msg'].lower()}, got {error['input']!r}"
 
 
-def _nearest(key: str) -> str:
-    keys = list(_keys(Config))
+def _nearest(cls: type, key: str) -> str:
+    keys = list(_keys(cls))
     by_last_part = [k for k in keys if k.split(".")[-1] == key.split(".")[-1]]
     close = by_last_part or difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
     return f"the nearest is {close[0]}" if close else "the settings are: " + ", ".join(keys)

@@ -31,7 +31,7 @@ LAYERS = [
     ["verify", "progress", "demo", "summary", "status", "agreement"],
     ["audit"],
     ["evaluation"],
-    ["pipeline"],
+    ["pipeline", "training"],
     ["cli"],
 ]
 """From the bottom up: a module imports only from lower layers, or from its own."""

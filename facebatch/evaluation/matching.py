@@ -6,24 +6,25 @@ and height: 0 for edge coordinates, 1 where a corner is taken for the last pixel
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+Boxes = NDArray[np.floating[Any]]
 Doubles = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Indices = NDArray[np.int64]
 
 
-def iou(boxes: Doubles, others: Doubles, boundaries: int = 0) -> Doubles:
+def iou(boxes: Boxes, others: Boxes, boundaries: int = 0) -> Doubles:
     """Intersection over union of n boxes with m others, n x m; 0 where both are empty."""
     both = _intersections(boxes, others, boundaries)
     either = areas(boxes, boundaries)[:, None] + areas(others, boundaries) - both
     return np.divide(both, either, out=np.zeros_like(both), where=either > 0)
 
 
-def covered(boxes: Doubles, others: Doubles, boundaries: int = 0) -> Doubles:
+def covered(boxes: Boxes, others: Boxes, boundaries: int = 0) -> Doubles:
     """The share of each of n boxes' own area that lies within each of m others, n x m; 0 for empty boxes."""
     both = _intersections(boxes, others, boundaries)
     own = np.broadcast_to(areas(boxes, boundaries)[:, None], both.shape)
@@ -52,12 +53,12 @@ def firsts(index: Indices, of: Mask) -> Mask:
     return result
 
 
-def areas(boxes: Doubles, boundaries: int = 0) -> Doubles:
+def areas(boxes: Boxes, boundaries: int = 0) -> Doubles:
     """Width times height of n boxes."""
     return (boxes[:, 2] - boxes[:, 0] + boundaries) * (boxes[:, 3] - boxes[:, 1] + boundaries)
 
 
-def _intersections(boxes: Doubles, others: Doubles, boundaries: int) -> Doubles:
+def _intersections(boxes: Boxes, others: Boxes, boundaries: int) -> Doubles:
     width = np.minimum(boxes[:, None, 2], others[:, 2]) - np.maximum(boxes[:, None, 0], others[:, 0]) + boundaries
     height = np.minimum(boxes[:, None, 3], others[:, 3]) - np.maximum(boxes[:, None, 1], others[:, 1]) + boundaries
     return cast(Doubles, np.clip(width, 0, None) * np.clip(height, 0, None))

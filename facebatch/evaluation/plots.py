@@ -102,6 +102,25 @@ def reject(file: str | Path, curves: Mapping[str, tuple[ArrayLike, ArrayLike]]) 
     _save(figure, file)
 
 
+def panels(file: str | Path, x: str, curves: Sequence[tuple[str, tuple[ArrayLike, ArrayLike]]]) -> None:
+    """Curves of other units over one quantity, each in a panel of its own. curves: name to abscissae and values."""
+    figure, axes = _axes(x, "")
+    axes.remove()
+    columns = min(3, len(curves))
+    rows = -(-len(curves) // columns)
+    figure.set_size_inches(_SIZE[0] * columns / 2, 2.2 * rows)
+    for k, (name, curve) in enumerate(curves):
+        panel = figure.add_subplot(rows, columns, k + 1)
+        panel.plot(*_finite(*curve), color=_COLOURS[0], linewidth=1.2)
+        panel.set_title(name, fontsize=9, loc="left")
+        panel.set_xlabel(x, fontsize=_SMALL)
+        panel.tick_params(labelsize=_SMALL)
+        panel.grid(alpha=0.25, linewidth=0.6)
+        panel.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    _save(figure, file)
+
+
 def _axes(x: str, y: str, left: float = 0.1, right: float = 0.74) -> tuple[Figure, Axes]:
     try:
         from matplotlib.figure import Figure
