@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from facebatch import config
 from facebatch.errors import FacebatchError
@@ -32,7 +32,7 @@ def _run(what: str, which: str, argv: Sequence[str] | None) -> int:
         from facebatch.training import recipes  # here, because it needs PyTorch, which is an extra
 
         given = {"data": arguments.data, "output": arguments.output}
-        cls = recipes.DetectorRecipe if which == "detector" else recipes.EmbedderRecipe
+        cls: Any = recipes.DetectorRecipe if which == "detector" else recipes.EmbedderRecipe
         recipe = config.settings(cls, arguments.config, arguments.settings, config.as_dict(cls()), **given)
         best = recipes.train(recipe, _tell)
     except FacebatchError as error:
