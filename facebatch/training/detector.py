@@ -26,7 +26,7 @@ from facebatch.packs import Anchors, Input, Licence, Model, Pack, Weights
 from facebatch.session import CPU, Session
 from facebatch.training import crops
 from facebatch.training.loader import Sample
-from facebatch.training.losses import losses
+from facebatch.training.losses import POINTS, losses
 from facebatch.training.matching import targets
 from facebatch.training.networks import Extd, Slim
 from facebatch.training.photos import Photo
@@ -70,7 +70,8 @@ def kind(name: str) -> Kind:
 
 
 class Detection:
-    """A detector's task (`facebatch.training.loop.Task`). size: side of the training canvas; canvas: of judgements."""
+    """A detector's task (`facebatch.training.loop.Task`). size: side of the training canvas; canvas: of judgements; points:
+    the weight of the landmarks."""
 
     def __init__(
         self,
@@ -80,10 +81,11 @@ class Detection:
         size: int = 320,
         canvas: int = 640,
         drawing: crops.Drawing | None = None,
+        points: float = POINTS,
     ) -> None:
         self.count = len(learn)
         self._kind, self._learn, self._held, self._size, self._canvas = network, learn, judge, size, canvas
-        self._drawing = drawing or crops.Drawing()
+        self._drawing, self._points = drawing or crops.Drawing(), points
         self._priors = priors(network.anchors, size, size)
 
     def sample(self, index: int, random: np.random.Generator) -> Sample:
@@ -101,7 +103,7 @@ class Detection:
         outputs = net(feed(batch["pixels"], self._kind.input))
         found = losses(outputs, batch["labels"], batch["loc"], batch["landms"], batch["marked"])
         points = {"points": found.points} if self._kind.landmarks else {}
-        return {"total": found.total, "scores": found.scores, "boxes": found.boxes} | points
+        return {"total": found.total(self._points), "scores": found.scores, "boxes": found.boxes} | points
 
     def judge(self, net: nn.Module) -> Mapping[str, float]:
         """AP at IoU 0.5 on the photographs held back, through the job's own detector; with landmarks their mean

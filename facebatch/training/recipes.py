@@ -19,12 +19,23 @@ from facebatch.training import crops, faces, photos
 from facebatch.training.detector import Detection, detector, kind
 from facebatch.training.embedder import Distillation
 from facebatch.training.loop import Plan, Tell, fit
+from facebatch.training.losses import POINTS
 from facebatch.training.photos import Photo
 from facebatch.training.student import Student
 
 _UNSEEN = 0.3
 """The score from which on a teacher's boxes are looked at: what is below its threshold is ignored in training."""
-_FREE = {"plan.steps", "plan.every", "plan.workers", "plan.threads", "plan.device", "plan.fall", "output", "data"}
+_FREE = {
+    "plan.steps",
+    "plan.every",
+    "plan.workers",
+    "plan.threads",
+    "plan.device",
+    "plan.fall",
+    "output",
+    "data",
+    "points",
+}
 """Settings that may change when a training goes on."""
 _DRAWING, _LOOKS = crops.Drawing(), faces.Looks()
 _DETECTOR = Plan(steps=6000, precision="bfloat16")
@@ -36,7 +47,7 @@ class DetectorRecipe:
     """data: a folder with `boxes.jsonl`; output: where checkpoints and weights go; network: `slim` or a variant of
     EXTD; size: side of the training canvas; judged: side of the canvas on which AP is measured; held: the share of the
     photographs that is held back for that; teacher: the pack whose landmarks and further faces are learned, if any;
-    sure: the score from which on a face that only the teacher has seen is one."""
+    sure: the score from which on a face that only the teacher has seen is one; points: the weight of landmarks."""
 
     data: str = ""
     output: str = ""
@@ -46,6 +57,7 @@ class DetectorRecipe:
     held: float = 0.08
     teacher: str | None = "yunet-n"
     sure: float = 0.8
+    points: float = POINTS
     drawing: crops.Drawing = _DRAWING
     plan: Plan = _DETECTOR
 
@@ -82,7 +94,7 @@ def train_detector(recipe: DetectorRecipe, tell: Tell) -> Path:
     learn, judge = photos.split(marked, recipe.held)
     tell(f"{len(learn)} photographs to learn from, {len(judge)} to judge by")
     _prepare(recipe.plan)
-    task = Detection(network, learn, judge, recipe.size, recipe.judged, recipe.drawing)
+    task = Detection(network, learn, judge, recipe.size, recipe.judged, recipe.drawing, recipe.points)
     return fit(network.module(), task, recipe.plan, folder, tell)
 
 
