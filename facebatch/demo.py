@@ -73,6 +73,7 @@ class _Placed:
     x: int = 0
     y: int = 0
 
+    @property
     def box(self) -> Box:
         x_min, y_min, x_max, y_max = (self.times * side for side in _PHOTOS[self.person].box)
         return self.x + x_min, self.y + y_min, self.x + x_max, self.y + y_max
@@ -179,7 +180,7 @@ def write(entries: Sequence[Entry], folder: Path) -> None:
 
 def _entry(file: str, member: str, picture: _Picture) -> Entry:
     image = _painted(picture)
-    faces = tuple(Face(placed.person, placed.box()) for placed in picture.shows)
+    faces = tuple(Face(placed.person, placed.box) for placed in picture.shows)
     seen = tuple(face for face in faces if face.box[3] > 0)
     return Entry(file, member, _encoded(image, picture), Status.OK if seen else Status.NO_FACE, seen)
 
