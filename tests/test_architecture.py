@@ -31,6 +31,7 @@ LAYERS = [
     ["verify", "progress", "demo", "summary", "status", "agreement"],
     ["audit"],
     ["evaluation"],
+    ["verdict"],
     ["pipeline", "training"],
     ["cli"],
 ]

@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 import facebatch
-from facebatch import cli, epochs, ledger, resources
+from facebatch import cli, config, demo, epochs, ledger, resources
 from facebatch.audit import Audit
 from facebatch.cli import base
 from facebatch.dataset import Dataset
 from facebatch.sink import Writer
 from facebatch.storage import Storage
 from tests.test_sink import FACTS
+from tests.test_verdict import faultless, write_tables
 
 
 def run(*words: str) -> int:
@@ -234,3 +235,32 @@ def test_embedders_and_alignments_are_measured_on_people(
     ways = [line.split()[1] for line in capfd.readouterr().out.splitlines()[1:]]
     assert ways == ["box", "landmarks-regression-retail-0009", "onet"]
     assert cli.main(["eval", "verification", "--data", str(tmp_path / "none")]) == 2
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_the_demo_judges_its_run_and_a_lost_face_is_exit_code_one(
+    lost: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_index(settings: config.Config) -> int:
+        works = faultless(demo.archive())
+        if lost:
+            works["photos/group.jpg"].faces.pop()
+        write_tables(Path(settings.output), works)
+        return 0
+
+    monkeypatch.setattr(cli, "_run_index", run_index)
+    assert run("demo", "--output", str(tmp_path)) == (1 if lost else 0)
+    said = capsys.readouterr().out
+    problems = [line.split(maxsplit=1)[1] for line in said.splitlines() if line.startswith("PROBLEM")]
+    assert problems == ["the face of Grace Hopper was not found in photos/group.jpg"] * lost
+    assert ("every face is found, none is invented" in said) != lost
+    assert str(tmp_path / "faces.png") in said
+    assert (tmp_path / "faces.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_demo_with_a_mistake_in_its_settings_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("demo", "--output", str(tmp_path / "demo"), "detect.sc=1") == 2
+    assert "there is no setting detect.sc" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -15,7 +15,7 @@ from typing import NoReturn
 import facebatch
 from facebatch import config, demo, summary
 from facebatch.cli import evaluation, models
-from facebatch.cli.base import EPILOG, command, configured, count, quiet, stderr, stdout
+from facebatch.cli.base import EPILOG, command, configured, count, quiet, show_table, stderr, stdout
 from facebatch.dataset import Dataset
 from facebatch.errors import FacebatchError, UsageError
 from facebatch.storage import Storage
@@ -145,11 +145,21 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
+    from facebatch import verdict
+
     folder = Path(arguments.output)
     settings = config.load(
-        arguments.config, arguments.settings, inputs=tuple(demo.build(folder)), output=str(folder / "index")
+        arguments.config, arguments.settings, inputs=demo.inputs(folder), output=str(folder / "index")
     )
-    return _run_index(settings)
+    entries = demo.archive()
+    demo.write(entries, folder)
+    _run_index(settings)
+    found = verdict.judge(entries, *verdict.read(folder / "index"))
+    sheet = folder / "faces.png"
+    verdict.draw(sheet, found, settings.decode)
+    show_table(*verdict.table(found))
+    summary.show(stdout(), verdict.rows(found, sheet))
+    return 1 if found.problems else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -187,7 +197,9 @@ def _parser() -> argparse.ArgumentParser:
     models.declare(commands)
     evaluation.declare(commands)
 
-    trial = command(commands, "demo", _demo, "index a few photographs that other Python packages carry")
+    trial = command(
+        commands, "demo", _demo, "index a few photographs that other packages carry, and check what was found"
+    )
     trial.add_argument("--output", metavar="DIR", default="facebatch-demo", help="default: %(default)s")
     configured(trial)
     return parser

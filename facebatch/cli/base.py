@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.table import Table
 
 EPILOG = """\
 exit codes: 0 done, 1 failed (the same command resumes), 2 bad usage or configuration, 3 the sums do not reconcile
@@ -58,6 +59,16 @@ def quiet() -> Iterator[None]:
 def stdout(width: int = 160) -> Console:
     """As wide as the terminal; in a file or pipe `width` characters."""
     return Console(width=None if sys.stdout.isatty() else width)
+
+
+def show_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table without lines on stdout, its first column of words and the others of figures."""
+    table = Table(box=None, pad_edge=False, header_style="")
+    for number, title in enumerate(titles):
+        table.add_column(title, justify="right" if number else "left")
+    for row in rows:
+        table.add_row(*row)
+    stdout(260).print(table)
 
 
 def stderr() -> Console:

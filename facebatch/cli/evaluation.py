@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from rich.table import Table
-
 from facebatch import config
-from facebatch.cli.base import command, configured, quiet, stderr, stdout
+from facebatch.cli.base import command, configured, quiet, show_table, stderr
 from facebatch.errors import UsageError
 
 
@@ -85,7 +83,7 @@ def _detection(arguments: argparse.Namespace) -> int:
     tell = _teller()
     with quiet():
         results = [detecting.measure(pack, settings, data, protocol, tell) for pack in chosen]
-    _show(*showing.table(results, wider.SUBSETS if data.official else ()))
+    show_table(*showing.table(results, wider.SUBSETS if data.official else ()))
     for file in showing.write(Path(arguments.output), data, results, arguments.protocol, protocol.rule, sys.argv[1:]):
         tell(f"written: {file}")
     return 0
@@ -108,7 +106,7 @@ def _verification(arguments: argparse.Namespace) -> int:
             people=arguments.people,
         )
     rows = report.rows()
-    _show(list(rows[0]), (list(row.values()) for row in rows))
+    show_table(list(rows[0]), (list(row.values()) for row in rows))
     for file in report.files:
         tell(f"written: {file}")
     return 0
@@ -126,7 +124,7 @@ def _alignment(arguments: argparse.Namespace) -> int:
             [row.detector, row.alignment, embedder, f"{row.found} of {row.images}", f"{100 * row.tar:.1f}"]
             for row in found
         ]
-    _show(["detector", "alignment", "embedder", "found", "TAR at FAR 1e-3, %"], rows)
+    show_table(["detector", "alignment", "embedder", "found", "TAR at FAR 1e-3, %"], rows)
     return 0
 
 
@@ -134,12 +132,3 @@ def _teller() -> Callable[[str], None]:
     """Says single plain lines on stderr, whatever is in them."""
     remarks = stderr()
     return lambda said: remarks.print(said, soft_wrap=True, markup=False, highlight=False)
-
-
-def _show(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="")
-    for number, title in enumerate(titles):
-        table.add_column(title, justify="right" if number else "left")
-    for row in rows:
-        table.add_row(*row)
-    stdout(260).print(table)

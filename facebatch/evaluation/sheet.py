@@ -22,11 +22,12 @@ _BOX = (255, 32, 96)
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """What a tile shows. `image`: a path, or upright RGB pixels (uint8, height x width x 3). `box`: x_min, y_min,
-    x_max, y_max in pixels of the upright full-size picture, edge coordinates. `caption`: of one or two short lines."""
+    """What a tile shows. `image`: a path, the bytes of a file, or upright RGB pixels (uint8, height x width x 3).
+    `box`: x_min, y_min, x_max, y_max in pixels of the upright full-size picture, edge coordinates; None: all of it, as
+    large as fits. `caption`: of one or two short lines."""
 
-    image: str | Path | Pixels
-    box: tuple[float, float, float, float]
+    image: str | Path | bytes | Pixels
+    box: tuple[float, float, float, float] | None
     caption: str = ""
 
 
@@ -39,14 +40,22 @@ def contact_sheet(file: str | Path, tiles: Sequence[Tile], columns: int = 8) -> 
     """
     if not tiles or columns < 1:
         raise UsageError(f"a contact sheet of {len(tiles)} tiles in {columns} columns: expected at least one of each")
-    columns = min(columns, len(tiles))
+    sheet_of_rows(file, [tiles[k : k + columns] for k in range(0, len(tiles), columns)])
+
+
+def sheet_of_rows(file: str | Path, rows: Sequence[Sequence[Tile]]) -> None:
+    """Write the same PNG with these tiles in each row, which may differ in length. Raises UsageError likewise."""
+    columns = max(map(len, rows), default=0)
+    if not columns:
+        raise UsageError(f"a contact sheet of {len(rows)} rows without tiles: expected at least one tile")
     width, height = SIDE + _SPACE, SIDE + _LINES * _LINE + _SPACE
-    sheet = Image.new("RGB", (columns * width + _SPACE, -(-len(tiles) // columns) * height + _SPACE), "white")
+    sheet = Image.new("RGB", (columns * width + _SPACE, len(rows) * height + _SPACE), "white")
     pen = ImageDraw.Draw(sheet)
-    for k, tile in enumerate(tiles):
-        x, y = _SPACE + k % columns * width, _SPACE + k // columns * height
-        sheet.paste(_square(tile), (x, y))
-        _write(pen, tile.caption, (x, y + SIDE), _LINES)
+    for row, tiles in enumerate(rows):
+        for column, tile in enumerate(tiles):
+            x, y = _SPACE + column * width, _SPACE + row * height
+            sheet.paste(_square(tile), (x, y))
+            _write(pen, tile.caption, (x, y + SIDE), _LINES)
     try:
         sheet.save(file, "PNG")
     except OSError as error:
@@ -54,31 +63,32 @@ def contact_sheet(file: str | Path, tiles: Sequence[Tile], columns: int = 8) -> 
 
 
 def _square(tile: Tile) -> Image.Image:
-    low, high = np.array(tile.box[:2], np.float64), np.array(tile.box[2:], np.float64)
     try:
-        if not (np.isfinite(tile.box).all() and (high > low).all()):
+        if tile.box and not (np.isfinite(tile.box).all() and tile.box[2] > tile.box[0] and tile.box[3] > tile.box[1]):
             raise ValueError(f"a box without area: {', '.join(f'{side:g}' for side in tile.box)}")
         picture = _picture(tile.image)
     except OSError as error:
         return _reason(error.strerror or str(error))
     except (ValueError, Undecodable) as error:
         return _reason(str(error))
-    factor = SIDE / (2 * float((high - low).max()))
+    low, high = np.array(tile.box or (0, 0, picture.width, picture.height), np.float64).reshape(2, 2)
+    factor = SIDE / ((2 if tile.box else 1) * float((high - low).max()))
     corner = (low + high) / 2 - SIDE / factor / 2
     offset = factor * (0.5 - corner) - 0.5  # the warp maps pixel centres, and c is c + 0.5 on the edge
     pixels = warp(picture, np.array([[factor, 0, offset[0]], [0, factor, offset[1]]]), SIDE, SIDE)
     square = Image.fromarray(pixels)
-    corners = np.rint((np.stack([low, high]) - corner) * factor - [[0], [1]])
-    ImageDraw.Draw(square).rectangle([*corners[0], *np.maximum(corners[0], corners[1])], outline=_BOX)
+    if tile.box:
+        corners = np.rint((np.stack([low, high]) - corner) * factor - [[0], [1]])
+        ImageDraw.Draw(square).rectangle([*corners[0], *np.maximum(corners[0], corners[1])], outline=_BOX)
     return square
 
 
-def _picture(image: str | Path | Pixels) -> Picture:
+def _picture(image: str | Path | bytes | Pixels) -> Picture:
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise ValueError(f"{image.dtype} of shape {image.shape} is no RGB picture")
         return Picture(halvings(np.ascontiguousarray(image)), image.shape[1], image.shape[0])
-    data = Path(image).read_bytes()
+    data = image if isinstance(image, bytes) else Path(image).read_bytes()
     return decode(data, probe(data, Decode()), Decode())
 
 

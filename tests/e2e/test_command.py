@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from PIL import Image
 
 from facebatch.schema import FACES, IMAGES
 from tests.e2e.conftest import assert_same_faces, command, table, vectors
@@ -177,19 +178,26 @@ def test_they_also_read_them_when_no_image_had_a_face(tmp_path: Path) -> None:
         assert (columns, rows) == (IMAGES.names, 1), reader
 
 
-def test_the_demo_finds_every_face(tmp_path: Path) -> None:
-    done = command("demo", "--output", str(tmp_path / "demo"))
-    assert done.returncode == 0, done.stderr
-    again = command("demo", "--output", str(tmp_path / "demo"))
-    assert "nothing to do: all 7 images are indexed already" in again.stderr
-    faces = table(tmp_path / "demo" / "index", "faces")
-    names = [f["uri"] + f["member"] for f in faces.to_pylist()]
-    people = ["hopper" if re.search("hopper|lying", name) else "astronaut" for name in names]
-    assert Counter(people) == {"hopper": 3, "astronaut": 2}
-    same = vectors(faces) @ vectors(faces).T
-    for i, one in enumerate(people):
-        for j, other in enumerate(people):
-            assert (same[i, j] > 0.9) == (one == other)
+def test_the_demo_finds_every_face_invents_none_and_tells_the_people_apart(tmp_path: Path) -> None:
+    words = ["demo", "--output", str(tmp_path / "demo")]
+    done = command(*words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"Eileen Collins +10 +10 +0\.\d\d +-?0\.\d\d +10 of 10", done.stdout)
+    assert re.search(r"Grace Hopper +9 +9 +0\.\d\d +-?0\.\d\d +9 of 9", done.stdout)
+    assert re.search(r"verdict +every face is found, none is invented", done.stdout)
+    with Image.open(tmp_path / "demo" / "faces.png") as sheet:
+        assert sheet.width > 10 * 160
+    again = command(*words)
+    assert "nothing to do: all 20 images are indexed already" in again.stderr
+    assert again.returncode == 0
+    assert re.search(r"verdict +every face is found, none is invented", again.stdout)
+    images, faces = table(tmp_path / "demo" / "index", "images"), table(tmp_path / "demo" / "index", "faces")
+    assert Counter(images["status"].to_pylist()) == {"ok": 16, "no_face": 1, "failed": 1, "skipped": 2}
+    faces = faces.filter([not uri.endswith("group.jpg") for uri in faces["uri"].to_pylist()])
+    hopper = np.array(["hopper" in row["uri"] + row["member"] for row in faces.to_pylist()])
+    assert (hopper.sum(), len(hopper)) == (7, 15)
+    cosines, own = vectors(faces) @ vectors(faces).T, hopper[:, None] == hopper[None]
+    assert cosines[own].min() > cosines[~own].max()
 
 
 @pytest.mark.parametrize("seed", [1, 2])

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from facebatch.errors import UsageError
-from facebatch.evaluation.sheet import SIDE, Tile, contact_sheet
+from facebatch.evaluation.sheet import SIDE, Tile, contact_sheet, sheet_of_rows
 
 PICTURE = np.full((300, 400, 3), 200, np.uint8)
 PICTURE[100:140, 200:240] = (0, 0, 255)
@@ -146,3 +146,33 @@ def test_a_sheet_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
         contact_sheet(tmp_path / "a.png", [Tile(PICTURE, BOX)], 0)
     with pytest.raises(UsageError, match="a.png cannot be written: No such file"):
         contact_sheet(tmp_path / "absent" / "a.png", [Tile(PICTURE, BOX)])
+
+
+def test_rows_may_differ_in_length(tmp_path: Path) -> None:
+    tile = Tile(PICTURE, BOX)
+    sheet_of_rows(tmp_path / "a.png", [[tile], [tile, tile, tile]])
+    pixels = np.asarray(Image.open(tmp_path / "a.png"))
+    height, width = (pixels.shape[0] - 6) // 2, (pixels.shape[1] - 6) // 3
+    assert width == SIDE + 6
+    first, second = pixels[6 : 6 + SIDE], pixels[6 + height : 6 + height + SIDE]
+    assert (first[:, 6 + width :] == 255).all()
+    assert [_box(second[:, 6 + k * width :][:, :SIDE]) for k in range(3)] == [(40, 40, 119, 119)] * 3
+    with pytest.raises(UsageError, match="of 0 rows without tiles: expected at least one tile"):
+        sheet_of_rows(tmp_path / "a.png", [])
+    with pytest.raises(UsageError, match="of 1 rows without tiles"):
+        sheet_of_rows(tmp_path / "a.png", [[]])
+
+
+def test_without_a_box_the_whole_picture_is_shown(tmp_path: Path) -> None:
+    (square,) = _squares(tmp_path, [Tile(PICTURE, None)])
+    assert not (square[:SIDE] == (255, 32, 96)).all(axis=2).any(), "nothing is drawn into it"
+    assert (square[:18] == 0).all(), "400x300 fits across, and is black above and below"
+    assert (square[22:138, 1:79] == 200).all()
+    assert (square[62:74, 82:94] == (0, 0, 255)).all()
+
+
+def test_a_file_may_be_given_by_its_bytes(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    Image.fromarray(PICTURE).save(file, "PNG")
+    from_bytes, from_pixels = _squares(tmp_path, [Tile(file.getvalue(), BOX), Tile(PICTURE, BOX)])
+    assert (from_bytes == from_pixels).all()
