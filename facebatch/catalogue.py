@@ -26,6 +26,21 @@ def whereabouts(pack: Pack) -> str:
     return f"missing: {', '.join(missing)}" if missing else str(found[0])
 
 
+def availability(pack: Pack) -> str:
+    """Whether a pack can be used at once (`built in`, `here`), downloaded (`to pull`), or needs files of the user's."""
+    if pack.weights.built_in:
+        return "built in"
+    if all(packs.find(pack)):
+        return "here"
+    return "to pull" if all(file.url and file.sha256 for file in pack.weights.files) else "bring it"
+
+
+def megabytes(pack: Pack) -> float | None:
+    """Of the weights as they are published; None where nobody has said."""
+    sizes = [file.bytes for file in pack.weights.files]
+    return None if None in sizes else sum(size or 0 for size in sizes) / 1e6
+
+
 def check(pack: Pack) -> Model:
     """The pack's model, proved: the right files, a graph that loads, and the same results in a batch as alone.
 

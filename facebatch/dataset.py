@@ -69,10 +69,9 @@ class Dataset:
             self.storage.create(path, json.dumps({"format": FORMAT, **facts}, indent=1, sort_keys=True).encode())
         found = self.facts()
         if found["contract_id"] != facts["contract_id"]:
-            changes = "; ".join(differences(found["contract"], facts["contract"]))
             raise UsageError(
                 f"{self.root} was made under another contract, and boxes and vectors of two contracts cannot be "
-                f"compared: {changes}. Take the old settings back, or write to a new output"
+                f"compared: {_changes(found, facts)}, or write to a new output"
             )
         if found.get("relative", False) != facts.get("relative", False):
             raise UsageError(
@@ -101,3 +100,18 @@ class Dataset:
                 raise UsageError(
                     f"{self.root} is not empty and is no facebatch dataset (it holds {found.uri}); name another output"
                 )
+
+
+_PACKS = {"detector": "detect.pack", "embedder": "embed.pack"}
+
+
+def _changes(found: dict[str, Any], facts: dict[str, Any]) -> str:
+    """What differs, and what to say to have it as it was. With another network hardly a term is the same: names do."""
+    before, now = (
+        {word: its[role] for role, word in _PACKS.items() if role in its and found.get(role) != facts.get(role)}
+        for its in (found, facts)
+    )
+    if before and now:
+        was, is_now = (" ".join(f"{word}={name}" for word, name in its.items()) for its in (before, now))
+        return f"it was made with {was}, and this run has {is_now}. Say {was} to go on with it"
+    return "; ".join(differences(found["contract"], facts["contract"])) + ". Take the old settings back"

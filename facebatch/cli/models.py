@@ -10,13 +10,25 @@ from rich.table import Table
 
 from facebatch import packs
 from facebatch.cli.base import command, stderr, stdout
+from facebatch.config import Detect, Embed
 from facebatch.errors import FacebatchError, UsageError
+
+_KINDS = {
+    "detector": "detectors: detect.pack=...",
+    "embedder": "embedders: embed.pack=...",
+    "landmarks": "landmarks of detectors without their own: landmarks=...",
+}
+_ORDER = ("built in", "here", "to pull", "bring it")
+_LEGEND = """
+to pull: `facebatch models pull PACK`; bring it: `facebatch models show PACK` says where files come from.
+accuracy: AP at IoU 0.5 on 282 photos, AUC on 1,200 pairs of aligned faces; ms of one core, an image or a face (README,
+Accuracy)."""
 
 
 def declare(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
     models = command(commands, "models", _list, "list, show, check, import and pull model packs")
     verbs = models.add_subparsers(title="what to do", metavar="list | show | check | import | pull")
-    command(verbs, "list", _list, "the packs there are, and where their weights were found")
+    command(verbs, "list", _list, "the packs there are: at hand or not, size, accuracy, speed, licence")
 
     show = command(verbs, "show", _show, "everything about a pack: source, licence, input, cost, contract")
     show.add_argument("pack", metavar="PACK")
@@ -38,12 +50,34 @@ def _list(arguments: argparse.Namespace) -> int:
     from facebatch import catalogue
 
     table = Table(box=None, pad_edge=False, header_style="")
-    for title in ("pack", "kind", "weights", "licence"):
-        table.add_column(title, overflow="fold")
-    for pack in packs.packs().values():
-        table.add_row(pack.name, pack.kind, catalogue.whereabouts(pack), pack.licence.name)
+    for title in ("pack", "weights", "MB", "accuracy", "ms", "commercial", "licence"):
+        table.add_column(title, overflow="fold", justify="right" if title in ("MB", "accuracy", "ms") else "left")
+    known = list(packs.packs().values())
+    defaults = (Detect().pack, Embed().pack)
+    for kind, what in _KINDS.items():
+        table.add_row("", end_section=True)
+        table.add_row(what)
+        for pack in sorted((pack for pack in known if pack.kind == kind), key=_rank):
+            size, measured = catalogue.megabytes(pack), pack.measured
+            table.add_row(
+                pack.name + (" (default)" if pack.name in defaults else ""),
+                catalogue.availability(pack),
+                f"{size:.1f}" if size else "",
+                f"{measured.accuracy:.3f}" if measured else "",
+                f"{measured.milliseconds:g}" if measured else "",
+                "no" if pack.licence.non_commercial else "yes",
+                pack.licence.name,
+            )
     stdout().print(table)
+    print(_LEGEND)
     return 0
+
+
+def _rank(pack: packs.Pack) -> tuple[int, float]:
+    """What can be used at once first, the most accurate above."""
+    from facebatch import catalogue
+
+    return _ORDER.index(catalogue.availability(pack)), -(pack.measured.accuracy if pack.measured else 0.0)
 
 
 def _show(arguments: argparse.Namespace) -> int:

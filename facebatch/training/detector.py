@@ -70,8 +70,8 @@ def kind(name: str) -> Kind:
 
 
 class Detection:
-    """A detector's task (`facebatch.training.loop.Task`). size: side of the training canvas; canvas: of judgements; points:
-    the weight of the landmarks."""
+    """A detector's task (`facebatch.training.loop.Task`). size: side of the training canvas; canvas: of judgements;
+    points: the weight of the landmarks."""
 
     def __init__(
         self,
