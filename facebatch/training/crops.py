@@ -145,7 +145,7 @@ def _place(
     face = float((box[2:] - box[:2]).max())
     # At most three times enlarged, what is more is blur; and a window little larger than the photograph.
     low = max(how.smallest * 1.2, face * size / (longest * 1.3))
-    high = max(low, min(0.85 * size, face * 3))
+    high = max(low, min(0.85 * size, face * 3, how.largest))
     target = np.exp(random.uniform(np.log(low), np.log(high)))
     side = size * face / target
     middle = (box[:2] + box[2:]) / 2

@@ -70,7 +70,8 @@ def kind(name: str) -> Kind:
 
 
 class Detection:
-    """A detector's task (`facebatch.training.loop.Task`). size: side of the training canvas; canvas: of judgements."""
+    """A detector's task (`facebatch.training.loop.Task`). size: side of the training canvas; canvas: of judgements.
+    Raises UsageError where no photograph to judge by shows a face."""
 
     def __init__(
         self,
@@ -81,6 +82,8 @@ class Detection:
         canvas: int = 640,
         drawing: crops.Drawing | None = None,
     ) -> None:
+        if not any((~photo.ignored).any() for photo in judge):
+            raise UsageError(f"none of the {len(judge)} photographs to judge by shows a face: hold back more of them")
         self.count = len(learn)
         self._kind, self._learn, self._held, self._size, self._canvas = network, learn, judge, size, canvas
         self._drawing = drawing or crops.Drawing()
