@@ -55,10 +55,10 @@ def listed(folder: Path) -> list[Face]:
     try:
         with open(folder / TSV, encoding="utf-8", newline="") as stream:
             table = csv.DictReader(stream, delimiter="\t")
-            rows = list(table)
+            names, rows = table.fieldnames or (), list(table)
     except OSError as error:
         raise UsageError(f"{folder / TSV} cannot be read: {error.strerror}. It lists aligned faces") from None
-    if "file" not in (table.fieldnames or ()):
+    if "file" not in names:
         raise UsageError(f"{folder / TSV} has no column file. It lists aligned faces")
     border = (_ROOM - CHIP) // 2
     found = []

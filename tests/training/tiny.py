@@ -21,7 +21,7 @@ EVERY = 7
 
 
 def network() -> nn.Module:
-    """Weights that decay and ones that do not, running statistics, and a convolution, which lies otherwise in memory."""
+    """Weights that decay and ones that do not, running statistics, and a convolution, whose channels come last."""
     torch.manual_seed(0)
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.PReLU(), nn.Flatten(), nn.Linear(4 * 36, 1))
 
@@ -63,7 +63,5 @@ class Brightness:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    best = fit(
-        network(), Brightness(0.02), plan(int(sys.argv[2]), 1), Path(sys.argv[1]), lambda line: print(line, flush=True)
-    )
-    print(best)
+    folder, steps = Path(sys.argv[1]), int(sys.argv[2])
+    print(fit(network(), Brightness(0.02), plan(steps, 1), folder, lambda line: print(line, flush=True)))
