@@ -106,19 +106,25 @@ def remember(photos: Sequence[Photo], file: Path) -> None:
 
 
 def remembered(file: Path, photos: Sequence[Photo]) -> list[Photo]:
-    """The photographs with what was written of them. Raises UsageError where these are others."""
+    """The photographs with what was written of them. Raises UsageError where these are others, or other boxes, which
+    come first, are marked in them now."""
     entries = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    if [entry["file"] for entry in entries] != [photo.file.name for photo in photos]:
-        raise UsageError(f"{file} was made for other photographs: remove it, and they are looked at again")
-    return [
+    found = [
         Photo(
-            photo.file,
+            photo.file.with_name(entry["file"]),
             np.array(entry["boxes"], np.float32).reshape(-1, 4),
             np.array(entry["points"], np.float32).reshape(-1, 5, 2),
             np.array(entry["ignored"], np.bool_),
         )
-        for photo, entry in zip(photos, entries, strict=True)
+        for photo, entry in zip(photos, entries, strict=False)
     ]
+    same = all(
+        one.file == other.file and np.array_equal(one.boxes[: len(other.boxes)], other.boxes)
+        for one, other in zip(found, photos, strict=False)
+    )
+    if len(entries) != len(photos) or not same:
+        raise UsageError(f"{file} was made for other photographs or boxes: remove it, and they are looked at again")
+    return found
 
 
 def _bytes(file: Path) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 
@@ -23,8 +24,6 @@ class _Hostile:
         self._folder = folder
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
-        import os
-
         return os.mkdir, (str(self._folder),)
 
 
@@ -54,12 +53,19 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyte
 def test_a_file_is_on_the_disk_before_it_takes_the_old_ones_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import os
-
     done: list[str] = []
     sync, replace = os.fsync, Path.replace
-    monkeypatch.setattr("os.fsync", lambda descriptor: (done.append("sync"), sync(descriptor)))
-    monkeypatch.setattr(Path, "replace", lambda one, other: (done.append("replace"), replace(one, other))[1])
+
+    def syncing(descriptor: int) -> None:
+        done.append("sync")
+        sync(descriptor)
+
+    def replacing(one: Path, other: Path) -> Path:
+        done.append("replace")
+        return replace(one, other)
+
+    monkeypatch.setattr("os.fsync", syncing)
+    monkeypatch.setattr(Path, "replace", replacing)
     checkpoint.write(tmp_path / "best.onnx", b"weights")
     assert done == ["sync", "replace"]
     assert [path.name for path in tmp_path.iterdir()] == ["best.onnx"]
@@ -91,10 +97,10 @@ def test_the_average_follows_the_weights_fast_at_first_and_slowly_later() -> Non
     average = Average(net, decay=0.9)
     nn.init.ones_(net.weight)
     average.update(net, step=0)
-    assert average.net.weight.item() == pytest.approx(0.9)  # type: ignore[union-attr, operator]
+    assert average.net.weight.item() == pytest.approx(0.9)
     nn.init.zeros_(net.weight)
     average.update(net, step=1000)
-    assert average.net.weight.item() == pytest.approx(0.81)  # type: ignore[union-attr, operator]
+    assert average.net.weight.item() == pytest.approx(0.81)
     assert net.weight.item() == 0
 
 
@@ -105,4 +111,4 @@ def test_the_average_is_judged_and_holds_what_is_counted_as_it_is() -> None:
     average.update(net, step=0)
     assert not average.net.training
     assert not any(parameter.requires_grad for parameter in average.net.parameters())
-    assert average.net.num_batches_tracked.item() == 1  # type: ignore[union-attr, operator]
+    assert average.net.num_batches_tracked.item() == 1

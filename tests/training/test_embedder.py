@@ -120,11 +120,13 @@ def _fed(faces: Sequence[Face]) -> torch.Tensor:
 def _untaught(faces: Sequence[Face]) -> Student:
     """A student that has learned nothing but what pixels look like: its vectors are not all the same."""
     torch.manual_seed(0)
-    net = Student().train()
+    net = Student()
+    net.train()
     with torch.no_grad():
         for _ in range(20):
             net(_fed(faces))
-    return net.eval()
+    net.eval()
+    return net
 
 
 def _auc(vectors: np.ndarray, people: Sequence[str]) -> float:

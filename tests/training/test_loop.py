@@ -272,4 +272,4 @@ def test_it_learns_in_bfloat16_on_a_device_with_a_number(tmp_path: Path) -> None
 def test_plans_that_are_none_are_refused() -> None:
     for wrong in ({"steps": 0}, {"batch": 0}, {"every": 0}, {"workers": -1}, {"precision": "float8"}, {"speed": 1}):
         with pytest.raises(ValidationError, match=next(iter(wrong))):
-            Plan(**{"steps": 1} | wrong)  # type: ignore[arg-type]
+            Plan(**{"steps": 1} | wrong)

@@ -182,8 +182,20 @@ def test_what_was_taught_of_other_photographs_is_refused(tmp_path: Path) -> None
     one, other = (saved(tmp_path / name, np.zeros((2, 2, 3), np.uint8), []) for name in ("one.png", "other.png"))
     remember([one, other], tmp_path / "labels.jsonl")
     for wrong in ([other, one], [one], [one, other, one]):
-        with pytest.raises(UsageError, match="made for other photographs: remove it, and they are looked at again"):
+        with pytest.raises(
+            UsageError, match="made for other photographs or boxes: remove it, and they are looked at again"
+        ):
             remembered(tmp_path / "labels.jsonl", wrong)
+
+
+def test_what_was_taught_where_other_boxes_are_marked_now_is_refused(tmp_path: Path) -> None:
+    marked = _portraits(tmp_path, [[0, 0, 100, 100]])
+    file = tmp_path / "labels.jsonl"
+    remember([taught(marked, _finder([[200, 0, 300, 100]], [0.9]), 0.8)], file)
+    assert len(remembered(file, [marked])[0].boxes) == 2
+    for boxes in ([[0.0, 0.0, 100.0, 101.0]], [[0.0, 0.0, 100.0, 100.0], [5.0, 5.0, 9.0, 9.0]]):
+        with pytest.raises(UsageError, match="other photographs or boxes"):
+            remembered(file, [_portraits(tmp_path, boxes)])
 
 
 def _portraits(folder: Path, boxes: list[list[float]]) -> Photo:

@@ -21,7 +21,8 @@ pytestmark = pytest.mark.reference
 @pytest.fixture(scope="module")
 def net() -> Student:
     """Random weights and statistics."""
-    student = Student().eval()
+    student = Student()
+    student.eval()
     student.load_state_dict(state(student))
     return student
 
