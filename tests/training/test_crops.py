@@ -54,6 +54,19 @@ def test_boxes_and_points_go_where_the_pixels_go(
     _assert_seen(crop, within=max(1.0, size / window[2]))
 
 
+@pytest.mark.parametrize("size", [1000, 400, 250, 150, 96, 50])
+def test_not_even_half_a_pixel_is_lost(tmp_path: Path, size: int) -> None:
+    """Enlarged 2.5 times up to shrunk by eight: a white face has its centre of mass in the middle of its box."""
+    white = np.zeros((300, 400, 3), np.uint8)
+    white[60:180, 152:248] = 255
+    photo = saved(tmp_path / "white.png", white, [[152, 60, 248, 180]])
+    crop = cut(photo, white, ALL, size, EASY)
+    weights = crop.pixels[..., 0].astype(np.float64)
+    y, x = np.mgrid[:size, :size] + 0.5
+    middle = [(x * weights).sum() / weights.sum(), (y * weights).sum() / weights.sum()]
+    assert np.allclose(middle, (crop.boxes[0, :2] + crop.boxes[0, 2:]) / 2, atol=0.02)
+
+
 def test_a_window_of_the_canvas_size_is_cut_out_pixel_by_pixel(portrait: Photo) -> None:
     pixels = portrait.read()
     crop = cut(portrait, pixels, (120.0, 30.0, 160.0), 160, EASY)
