@@ -40,7 +40,16 @@ class Importer(Protocol):
     def __call__(self, files: Sequence[Given], options: Mapping[str, Any]) -> Imported: ...
 
 
-_REVISIONS = {"extd": 1, "mxnet": 1, "onet": 1, "onnx": 1, "retinaface": 1, "slim": 1, "ssdlite": 1}
+_REVISIONS = {
+    "extd": 1,
+    "mobileface": 1,
+    "mxnet": 1,
+    "onet": 1,
+    "onnx": 1,
+    "retinaface": 1,
+    "slim": 1,
+    "ssdlite": 1,
+}
 """Importers by name, each a module of this package. The number is raised when an importer's graphs change on purpose:
 it is part of the contract."""
 _MODULES = {"onnx": "onnx_file"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,21 @@ from facebatch.errors import FacebatchError
 State = dict[str, Any]
 
 
-def save(file: Path, state: State) -> None:
+def write(file: Path, data: bytes) -> None:
     """Write it whole or not at all: a kill at any moment leaves the old file or the new one."""
     part = file.with_name(f"{file.name}.part")
     with open(part, "wb") as stream:
-        torch.save(state, stream)
+        stream.write(data)
         stream.flush()
         os.fsync(stream.fileno())
     part.replace(file)
+
+
+def save(file: Path, state: State) -> None:
+    """Write a state, to be read by `load`."""
+    held = io.BytesIO()
+    torch.save(state, held)
+    write(file, held.getvalue())
 
 
 def load(file: Path) -> State | None:
@@ -31,8 +39,8 @@ def load(file: Path) -> State | None:
         return None
     try:
         state: State = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever torch makes of a damaged file
-        raise FacebatchError(f"{file} is no checkpoint that can be read: {error}. Remove it to begin anew") from error
+    except Exception as error:  # whatever torch makes of a damaged file; its words go over many lines
+        raise FacebatchError(f"{file} is no checkpoint that can be read. Remove it to begin anew") from error
     return state
 
 

@@ -144,8 +144,10 @@ def _place(
     box = photo.boxes[random.choice(faces)]
     face = float((box[2:] - box[:2]).max())
     # At most three times enlarged, what is more is blur; and a window little larger than the photograph.
-    low = max(how.smallest * 1.2, face * size / (longest * 1.3))
-    high = max(low, min(0.85 * size, face * 3))
+    # Neither too small nor too large to be learned, also where rounding says so.
+    largest = how.largest / 1.02
+    low = min(max(how.smallest * 1.2, face * size / (longest * 1.3)), largest)
+    high = max(low, min(0.85 * size, face * 3, largest))
     target = np.exp(random.uniform(np.log(low), np.log(high)))
     side = size * face / target
     middle = (box[:2] + box[2:]) / 2

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from facebatch.evaluation import plots
+from facebatch.training import checkpoint
 
 
 class Log:
@@ -15,7 +16,7 @@ class Log:
     def __init__(self, file: Path, step: int) -> None:
         self._file = file
         kept = [entry for entry in read(file) if entry["step"] <= step]
-        file.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
+        checkpoint.write(file, "".join(json.dumps(entry) + "\n" for entry in kept).encode())
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
         with open(self._file, "a", encoding="utf-8") as stream:

@@ -71,7 +71,7 @@ def kind(name: str) -> Kind:
 
 class Detection:
     """A detector's task (`facebatch.training.loop.Task`). size: side of the training canvas; canvas: of judgements;
-    points: the weight of the landmarks."""
+    points: the weight of the landmarks. Raises UsageError where no photograph to judge by shows a face."""
 
     def __init__(
         self,
@@ -83,6 +83,8 @@ class Detection:
         drawing: crops.Drawing | None = None,
         points: float = POINTS,
     ) -> None:
+        if not any((~photo.ignored).any() for photo in judge):
+            raise UsageError(f"none of the {len(judge)} photographs to judge by shows a face: hold back more of them")
         self.count = len(learn)
         self._kind, self._learn, self._held, self._size, self._canvas = network, learn, judge, size, canvas
         self._drawing, self._points = drawing or crops.Drawing(), points

@@ -50,13 +50,16 @@ class Looks:
 
 
 def listed(folder: Path) -> list[Face]:
-    """The aligned 112x112 chips that the folder's `faces.tsv` names (columns file and identity), with a black border.
-    Raises UsageError."""
+    """The aligned 112x112 chips that the folder's `faces.tsv` names (columns file and, where it is known,
+    identity), with their outermost pixels repeated around them. Raises UsageError."""
     try:
         with open(folder / TSV, encoding="utf-8", newline="") as stream:
-            rows = list(csv.DictReader(stream, delimiter="\t"))
+            table = csv.DictReader(stream, delimiter="\t")
+            names, rows = table.fieldnames or (), list(table)
     except OSError as error:
         raise UsageError(f"{folder / TSV} cannot be read: {error.strerror}. It lists aligned faces") from None
+    if "file" not in names:
+        raise UsageError(f"{folder / TSV} has no column file. It lists aligned faces")
     border = (_ROOM - CHIP) // 2
     found = []
     for number, row in enumerate(rows, 2):
@@ -83,12 +86,14 @@ def cut(photos: Iterable[Photo], smallest: float) -> list[Face]:
 
 
 def split(faces: Sequence[Face], share: float) -> tuple[list[Face], list[Face]]:
-    """Those to learn from and those to judge by, as the pixels say."""
+    """Those to learn from and those to judge by, as the pixels say. Raises UsageError."""
     learn: list[Face] = []
     judge: list[Face] = []
     for face in faces:
         drawn = int.from_bytes(hashlib.sha256(face.pixels.tobytes()).digest()[:4])
         (judge if drawn < share * 2**32 else learn).append(face)
+    if not learn or not judge:
+        raise UsageError(f"{len(faces)} faces are too few to judge by a share of {share} of them")
     return learn, judge
 
 
@@ -148,7 +153,7 @@ def _covered(seen: Pixels, random: Generator, how: Looks) -> Pixels:
 
 def _warped(pixels: Pixels, matrix: np.ndarray, side: int) -> Pixels:
     """Halved first until less than a factor of two is left to shrink, as everywhere."""
-    while np.hypot(*matrix[:, 0]) <= 0.5:
+    while np.hypot(*matrix[:, 0]) <= 0.5 and min(pixels.shape[:2]) >= 2:
         height, width = pixels.shape[0] // 2, pixels.shape[1] // 2
         pixels = cast(
             Pixels, cv2.resize(pixels[: 2 * height, : 2 * width], (width, height), interpolation=cv2.INTER_AREA)

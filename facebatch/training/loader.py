@@ -44,6 +44,7 @@ def batches(
         batch_sampler=_Endless(places),
         num_workers=workers,
         prefetch_factor=4 if workers else None,
+        multiprocessing_context="fork" if workers else None,  # photographs and networks are shared, not copied
         worker_init_fn=_one_thread,
     )
     yield from loader

@@ -6,12 +6,11 @@ In its folder it leaves `last.pt` (to go on from), `steady.pt` (to go on from wi
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -19,6 +18,8 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass as settings
 from torch import Tensor, nn
 
+from facebatch.config import Count, Positive
+from facebatch.errors import FacebatchError
 from facebatch.training import checkpoint, curves
 from facebatch.training.loader import Sample, batches
 from facebatch.training.schedule import Schedule
@@ -45,17 +46,17 @@ class Plan:
     """How long and how fast. `every`: steps from one judgement and checkpoint to the next; `decay`: of the weights;
     `average`: of the moving average of the weights; `clip`: the longest gradient; `threads`: 0 for all cores."""
 
-    steps: int
-    batch: int = 32
+    steps: Positive
+    batch: Positive = 32
     rate: float = 2e-3
     rise: int = 200
     fall: float = 0.25
-    every: int = 500
-    seed: int = 0
-    workers: int = 1
-    threads: int = 0
+    every: Positive = 500
+    seed: Count = 0
+    workers: Count = 1
+    threads: Count = 0
     device: str = "cpu"
-    precision: str = "float32"
+    precision: Literal["float32", "bfloat16"] = "float32"
     decay: float = 1e-2
     average: float = 0.999
     clip: float = 10.0
@@ -92,7 +93,8 @@ class _Run:
 
 
 def fit(net: nn.Module, task: Task, plan: Plan, folder: Path, tell: Tell) -> Path:
-    """Train until `plan.steps`, from wherever the folder's checkpoint is. Returns the ONNX file of the best weights."""
+    """Train until `plan.steps`, from wherever the folder's checkpoint is. Returns the ONNX file of the best weights.
+    Raises FacebatchError for a damaged checkpoint, and where gradients are not finite."""
     folder.mkdir(parents=True, exist_ok=True)
     net = net.to(plan.device, memory_format=torch.channels_last).train()
     run = _Run(net, checkpoint.Average(net, plan.average), _optimiser(net, plan))
@@ -115,11 +117,10 @@ def fit(net: nn.Module, task: Task, plan: Plan, folder: Path, tell: Tell) -> Pat
             if figures[SCORE] > run.best:
                 run.best = figures[SCORE]
                 checkpoint.save(folder / "best.pt", {"net": run.average.net.state_dict(), "step": run.step})
-                _write(folder / "best.onnx", task.export(run.average.net))
+                checkpoint.write(folder / "best.onnx", task.export(run.average.net))
+            if steady:  # before the last one: a run that goes on from there would not come by here again
+                checkpoint.save(folder / "steady.pt", run.state())
             checkpoint.save(folder / "last.pt", run.state())
-            if steady:
-                shutil.copyfile(folder / "last.pt", folder / "steady.part")
-                (folder / "steady.part").replace(folder / "steady.pt")
             curves.plot(folder / "curves.png", curves.read(folder / "curves.jsonl"))
     return folder / "best.onnx"
 
@@ -129,7 +130,7 @@ def _go_on(run: _Run, plan: Plan, folder: Path, tell: Tell) -> None:
     state = checkpoint.load(folder / "last.pt")
     steady = checkpoint.load(folder / "steady.pt")
     if state and steady and state["step"] > steady["step"] and plan.schedule.steady_until > steady["step"]:
-        state = steady
+        state = steady | {"best": state["best"]}  # of what was thrown away the best weights are still there
     if state:
         run.restore(state)
         tell(f"going on from step {run.step}")
@@ -138,11 +139,17 @@ def _go_on(run: _Run, plan: Plan, folder: Path, tell: Tell) -> None:
 def _step(run: _Run, task: Task, batch: Sample, plan: Plan) -> dict[str, float]:
     for group in run.optimiser.param_groups:
         group["lr"] = plan.schedule.rate(run.step)
-    with torch.autocast(plan.device, getattr(torch, plan.precision), enabled=plan.precision != "float32"):
+    with torch.autocast(
+        torch.device(plan.device).type, getattr(torch, plan.precision), enabled=plan.precision != "float32"
+    ):
         losses = task.losses(run.net, batch)
     run.optimiser.zero_grad(set_to_none=True)
     losses["total"].backward()
-    length = nn.utils.clip_grad_norm_(run.net.parameters(), plan.clip, error_if_nonfinite=True)
+    length = nn.utils.clip_grad_norm_(run.net.parameters(), plan.clip)
+    if not torch.isfinite(length):
+        raise FacebatchError(
+            f"step {run.step + 1} gave gradients that are not finite: name another folder and a lower plan.rate"
+        )
     run.optimiser.step()
     run.average.update(run.net, run.step)
     return {key: float(value.detach()) for key, value in losses.items()} | {"gradient": float(length)}
@@ -154,12 +161,6 @@ def _optimiser(net: nn.Module, plan: Plan) -> torch.optim.Optimizer:
     rest = [p for p in net.parameters() if p.ndim <= 1]
     groups = [{"params": shaped, "weight_decay": plan.decay}, {"params": rest, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=plan.rate)
-
-
-def _write(file: Path, data: bytes) -> None:
-    part = file.with_name(f"{file.name}.part")
-    part.write_bytes(data)
-    part.replace(file)
 
 
 @dataclass

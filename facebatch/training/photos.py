@@ -17,6 +17,7 @@ from facebatch.detect import Faces
 from facebatch.errors import UsageError
 from facebatch.evaluation.matching import iou
 from facebatch.geometry import Floats, Pixels
+from facebatch.training import checkpoint
 
 JSONL = "boxes.jsonl"
 _SAME = 0.5
@@ -61,11 +62,11 @@ def read(folder: Path) -> list[Photo]:
 
 def split(photos: Sequence[Photo], share: float) -> tuple[list[Photo], list[Photo]]:
     """Those to learn from and those to judge by. Which is which hangs on a photograph's content alone, so that copies
-    stay together and a larger collection moves none from one side to the other."""
+    stay together and a larger collection moves none from one side to the other. Raises UsageError."""
     learn: list[Photo] = []
     judge: list[Photo] = []
     for photo in photos:
-        digest = hashlib.sha256(photo.file.read_bytes()).digest()
+        digest = hashlib.sha256(_bytes(photo.file)).digest()
         (judge if int.from_bytes(digest[:4]) < share * 2**32 else learn).append(photo)
     if not learn or not judge:
         raise UsageError(f"{len(photos)} photographs are too few to judge by a share of {share} of them")
@@ -97,35 +98,46 @@ def taught(photo: Photo, find: Finder, sure: float) -> Photo:
 
 def remember(photos: Sequence[Photo], file: Path) -> None:
     """Write boxes, points and what is ignored, in the photographs' order, to be read by `remembered`."""
-    part = file.with_name(f"{file.name}.part")
     lines = [
         {"file": p.file.name, "boxes": p.boxes.tolist(), "points": p.points.tolist(), "ignored": p.ignored.tolist()}
         for p in photos
     ]
-    part.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    part.replace(file)
+    checkpoint.write(file, "".join(json.dumps(line) + "\n" for line in lines).encode())
 
 
 def remembered(file: Path, photos: Sequence[Photo]) -> list[Photo]:
-    """The photographs with what was written of them. Raises UsageError where these are others."""
+    """The photographs with what was written of them. Raises UsageError where these are others, or other boxes, which
+    come first, are marked in them now."""
     entries = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    if [entry["file"] for entry in entries] != [photo.file.name for photo in photos]:
-        raise UsageError(f"{file} was made for other photographs: remove it, and they are looked at again")
-    return [
+    found = [
         Photo(
-            photo.file,
+            photo.file.with_name(entry["file"]),
             np.array(entry["boxes"], np.float32).reshape(-1, 4),
             np.array(entry["points"], np.float32).reshape(-1, 5, 2),
             np.array(entry["ignored"], np.bool_),
         )
-        for photo, entry in zip(photos, entries, strict=True)
+        for photo, entry in zip(photos, entries, strict=False)
     ]
+    same = all(
+        one.file == other.file and np.array_equal(one.boxes[: len(other.boxes)], other.boxes)
+        for one, other in zip(found, photos, strict=False)
+    )
+    if len(entries) != len(photos) or not same:
+        raise UsageError(f"{file} was made for other photographs or boxes: remove it, and they are looked at again")
+    return found
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}. {JSONL} lists it") from None
 
 
 def _photo(folder: Path, line: str, where: str) -> Photo:
     try:
         entry: Any = json.loads(line)
-        boxes = np.array(entry["boxes"], np.float32).reshape(-1, 4)
+        boxes = np.array([[x, y, right, bottom] for x, y, right, bottom in entry["boxes"]], np.float32).reshape(-1, 4)
         file = folder / str(entry["file"])
     except (ValueError, TypeError, KeyError) as error:
         raise UsageError(f"{where}: expected {{'file': ..., 'boxes': [[x_min, y_min, x_max, y_max], ...]}}") from error

@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass
 
 from facebatch import packs
 from facebatch.errors import UsageError
-from facebatch.training import crops, faces, photos
+from facebatch.training import checkpoint, crops, faces, photos
 from facebatch.training.detector import Detection, detector, kind
 from facebatch.training.embedder import Distillation
 from facebatch.training.loop import Plan, Tell, fit
@@ -25,17 +25,9 @@ from facebatch.training.student import Student
 
 _UNSEEN = 0.3
 """The score from which on a teacher's boxes are looked at: what is below its threshold is ignored in training."""
-_FREE = {
-    "plan.steps",
-    "plan.every",
-    "plan.workers",
-    "plan.threads",
-    "plan.device",
-    "plan.fall",
-    "output",
-    "data",
-    "points",
-}
+_LABELS = "labels.jsonl"
+_PACE = {"plan.steps", "plan.every", "plan.workers", "plan.threads", "plan.device", "plan.fall"}
+_FREE = {*_PACE, "output", "data", "points"}
 """Settings that may change when a training goes on."""
 _DRAWING, _LOOKS = crops.Drawing(), faces.Looks()
 _DETECTOR = Plan(steps=6000, precision="bfloat16")
@@ -84,8 +76,7 @@ def train(recipe: DetectorRecipe | EmbedderRecipe, tell: Tell) -> Path:
 
 def train_detector(recipe: DetectorRecipe, tell: Tell) -> Path:
     """Train, or go on. Returns the ONNX file of the best weights. Raises UsageError."""
-    folder = _folder(recipe)
-    network = kind(recipe.network)
+    network, folder = kind(recipe.network), _folder(recipe)
     if network.landmarks and recipe.teacher is None:
         raise UsageError(f"network={recipe.network} has landmarks and needs a teacher for them, as in teacher=yunet-n")
     marked = photos.read(Path(recipe.data))
@@ -117,7 +108,7 @@ def train_embedder(recipe: EmbedderRecipe, tell: Tell) -> Path:
 
 def _taught(marked: Sequence[Photo], teacher: str, sure: float, folder: Path, tell: Tell) -> list[Photo]:
     """What the teacher adds, from an earlier start of this training where there was one."""
-    file = folder / "labels.jsonl"
+    file = folder / _LABELS
     if not file.exists():
         model = packs.load(teacher, "detector")
         find = detector(replace(model.pack, score=_UNSEEN), model.graph)
@@ -133,19 +124,20 @@ def _prepare(plan: Plan) -> None:
 
 
 def _folder(recipe: DetectorRecipe | EmbedderRecipe) -> Path:
-    """The output folder, with the recipe in it. Raises UsageError where it holds a training by another one."""
+    """The output folder, with the recipe in it. Raises UsageError where it holds a training by another one, if no more
+    than what a teacher has seen."""
     if not recipe.data or not recipe.output:
         raise UsageError("name the data to learn from with --data, and a folder for what is learned with --output")
     folder, asked = Path(recipe.output), dict(_flat(dataclasses.asdict(recipe)))
     file = folder / "recipe.json"
-    if file.exists():
+    if file.exists() and any((folder / name).exists() for name in (_LABELS, "last.pt")):
         known = json.loads(file.read_text(encoding="utf-8"))
         other = [key for key in asked if key not in _FREE and asked[key] != known.get(key)]
         if other:
             said = ", ".join(f"{key}={known.get(key)}" for key in other)
             raise UsageError(f"{folder} holds a training with {said}: go on with the same, or name another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(asked, indent=1), encoding="utf-8")
+    checkpoint.write(file, json.dumps(asked, indent=1).encode())
     return folder
 
 

@@ -50,7 +50,7 @@ PUBLISHED: list[tuple[str, Importer, dict[str, Any], Callable[[], Any], tuple[fl
         "retinaface/slim_Final.pth",
         slim.convert,
         {"trunk": "slim", "landmarks": True},
-        lambda: torch_nets.SlimLandmarks(rfb=False),
+        torch_nets.SlimLandmarks,
         (104, 117, 123),
         343_488,
     ),
@@ -58,7 +58,7 @@ PUBLISHED: list[tuple[str, Importer, dict[str, Any], Callable[[], Any], tuple[fl
         "retinaface/RBF_Final.pth",
         slim.convert,
         {"trunk": "rfb", "landmarks": True},
-        lambda: torch_nets.SlimLandmarks(rfb=True),
+        torch_nets.RfbLandmarks,
         (104, 117, 123),
         359_592,
     ),
@@ -132,7 +132,7 @@ def test_every_variant_of_extd_is_built_as_the_paper_counts_it(channels: int, he
     graph = extd.build(checkpoint, extd.Variant(channels, head, activation))  # type: ignore[arg-type]
     checkpoint.finish()
     assert checkpoint.trainable == counts[head, channels] - slopes
-    feed = np.random.default_rng(0).normal(0, 1, (2, 3, 75, 130)).astype(np.float32)
+    feed = np.random.default_rng(0).normal(0, 1, (3, 3, 75, 130)).astype(np.float32)
     with torch.no_grad():
         assert_equal(run(graph, feed), net(torch.from_numpy(feed)))
 

@@ -1,7 +1,7 @@
 """Published networks built once more, in PyTorch and from their descriptions: what importers are compared with.
 
-Nothing here is shared with facebatch/importers; names of arrays are those of the published checkpoints, so that
-`load_state_dict(strict=True)` takes them.
+Nothing here is shared with facebatch/importers, nor are the networks that facebatch can train; names of arrays are
+those of the published checkpoints, so that `load_state_dict(strict=True)` takes them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'facebatch[reference]'")
 nn, F = torch.nn, torch.nn.functional
+
+from facebatch.training import networks  # noqa: E402
 
 
 def state(net: Any, seed: int = 0) -> dict[str, Any]:
@@ -35,68 +37,22 @@ def _conv(inner: int, out: int, kernel: int, stride: int = 1, **options: Any) ->
     return nn.Conv2d(inner, out, kernel, stride, kernel // 2, **options)
 
 
-class Extd(nn.Module):  # type: ignore[misc, name-defined]
-    """EXTD: one trunk, the blocks behind the first applied six times; then FPN or plain heads."""
-
-    def __init__(self, channels: int, head: str, activation: str) -> None:
-        super().__init__()
-        self.channels, self.head = channels, head
-        plan = {32: "11 21 21 41 41 21 22", 48: "11 21 21 41 42", 64: "11 21 21 41 42"}[channels].split()
-
-        def act() -> Any:
-            return {"prelu": nn.PReLU, "relu": nn.ReLU, "leaky": lambda: nn.LeakyReLU(0.01)}[activation]()
-
-        def block(inner: int, expand: int, stride: int) -> Any:
-            wide = inner * expand
-            layers = [] if expand == 1 else [_conv(inner, wide, 1, bias=False), nn.BatchNorm2d(wide), act()]
-            layers += [_conv(wide, wide, 3, stride, groups=wide), nn.BatchNorm2d(wide), act()]
-            layers += [_conv(wide, channels, 1, bias=False), nn.BatchNorm2d(channels)]
-            holder = nn.Module()
-            holder.conv = nn.Sequential(*layers, *([act()] if channels == 32 else []))
-            holder.residual = stride == 1 and inner == channels
-            return holder
-
-        stem = nn.Sequential(_conv(3, 64, 3, 2, bias=False), nn.BatchNorm2d(64), act())
-        blocks = [block(64 if i == 0 else channels, int(t), int(s)) for i, (t, s) in enumerate(map(tuple, plan))]
-        self.base = nn.ModuleList([stem, *blocks])
-        if head == "fpn":
-            self.upfeat = nn.ModuleList(
-                nn.Sequential(
-                    _conv(channels, channels, 3, groups=channels, bias=False),
-                    _conv(channels, channels, 1, bias=False),
-                    nn.BatchNorm2d(channels),
-                    nn.ReLU(),
-                )
-                for _ in range(5)
-            )
-        self.loc = nn.ModuleList(_conv(channels, 4, 3) for _ in range(6))
-        self.conf = nn.ModuleList(_conv(channels, 4 if i == 0 else 2, 3) for i in range(6))
+class Extd(networks.Extd):
+    """The one that is trained, whose scores are logits."""
 
     def forward(self, x: Any) -> Any:
-        def through(x: Any, blocks: Any) -> Any:
-            for block in blocks:
-                x = x + block.conv(x) if block.residual else block.conv(x)
-            return x
+        return _softmaxed(super().forward(x))
 
-        x = through(self.base[0](x), self.base[1:])
-        maps = [x]
-        for _ in range(5):
-            maps.append(through(maps[-1], self.base[2:]))
-        if self.head == "fpn":
-            top = maps[-1]
-            tops = [top]
-            for up, lateral in zip(self.upfeat, maps[-2::-1], strict=True):
-                top = up(F.interpolate(top, lateral.shape[2:], mode="bilinear", align_corners=False)) + lateral
-                tops.append(top)
-            maps = tops[::-1]
-        loc, conf = [], []
-        for level, x in enumerate(maps):
-            score = self.conf[level](x)
-            if level == 0:
-                score = torch.cat([score[:, :3].max(1, keepdim=True).values, score[:, 3:]], 1)
-            loc.append(self.loc[level](x).permute(0, 2, 3, 1).reshape(len(x), -1, 4))
-            conf.append(score.permute(0, 2, 3, 1).reshape(len(x), -1, 2))
-        return {"loc": torch.cat(loc, 1), "conf": torch.cat(conf, 1).softmax(-1)}
+
+class SlimLandmarks(networks.Slim):
+    """The one that is trained, whose scores are logits."""
+
+    def forward(self, x: Any) -> Any:
+        return _softmaxed(super().forward(x))
+
+
+def _softmaxed(outputs: Any) -> Any:
+    return outputs | {"conf": outputs["conf"].softmax(-1)}
 
 
 def _separable(inner: int, out: int, stride: int, act: Any) -> Any:
@@ -194,12 +150,12 @@ class Slim(nn.Module):  # type: ignore[misc, name-defined]
         return {"loc": _gathered(self.regression_headers, taps, 4), "conf": conf}
 
 
-class SlimLandmarks(nn.Module):  # type: ignore[misc, name-defined]
-    """The same trunk, or RFB's, with landmark heads and other names."""
+class RfbLandmarks(nn.Module):  # type: ignore[misc, name-defined]
+    """RFB's trunk, with landmark heads and other names."""
 
-    def __init__(self, rfb: bool) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        for number, layer in enumerate(_trunk(rfb), 1):
+        for number, layer in enumerate(_trunk(rfb=True), 1):
             self.add_module(f"conv{number}", layer)
         self.loc, self.conf, self.landm = _heads(4), _heads(2), _heads(10)
 
