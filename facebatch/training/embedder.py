@@ -26,6 +26,8 @@ from facebatch.training.faces import Face
 from facebatch.training.loader import Sample
 
 INPUT = Input("RGB", (127.5, 127.5, 127.5), 2 / 255)
+MOST = 100
+"""All faces of a person with a name are drawn as often as so many without."""
 PAIRS = 10.0
 """The weight of what pairs add: about as much as the cosines where the student is good."""
 
@@ -44,13 +46,15 @@ class Distillation:
     ) -> None:
         self.count = len(learn)
         self._learn, self._looks = learn, looks or faces.Looks()
+        self._shares = faces.shares(learn, MOST)
         self._teacher = Embedder(Session(teacher, provider, threads), batch=64)
         self._chips = [faces.chip(face) for face in judge]
         self._people = [face.person for face in judge]
         self._taught = self._teacher(self._chips).vectors
 
     def sample(self, index: int, random: np.random.Generator) -> Sample:
-        return {"pixels": faces.view(self._learn, index, random, self._looks)}
+        """`index` counts samples: which face it is, is drawn."""
+        return {"pixels": faces.view(self._learn, self._shares, random, self._looks)}
 
     def losses(self, net: nn.Module, batch: Sample) -> Mapping[str, Tensor]:
         """1 - the cosine of student and teacher, and how differently they see the pairs of a batch."""
@@ -62,8 +66,8 @@ class Distillation:
         return {"total": away + PAIRS * pairs, "away": away, "pairs": pairs}
 
     def judge(self, net: nn.Module) -> Mapping[str, float]:
-        """The mean cosine with the teacher on faces held back; and, of those that have names, how well pairs of one
-        person are told from pairs of two (AUC), beside the teacher's own."""
+        """The mean cosine with the teacher on faces held back, of people that were never seen; and how well those that
+        have names are told apart (AUC), beside the teacher's own."""
         graph = self.export(net)
         pack = Pack("training", "embedder", "in training", Weights(()), Licence("none", ""), INPUT)
         model = Model(pack, pack.name, hashlib.sha256(graph).hexdigest(), graph)

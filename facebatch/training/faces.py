@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import cv2
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import NDArray
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass as settings
 
@@ -40,10 +42,15 @@ class Looks:
     turn: float = 8.0
     """Degrees."""
     scale: float = 0.08
+    stretch: float = 0.12
+    """Wider or narrower, by its logarithm."""
     shift: float = 4.0
     """Pixels of the chip."""
-    mixed: float = 0.25
-    """Two faces laid over each other: the teacher's word on them is as good, and there are endlessly many."""
+    bent: float = 2.5
+    """Pixels by which parts of the face are moved apart: other features, and so another person."""
+    mixed: float = 0.7
+    """Two faces laid over each other, or the upper part of one above the lower part of another: people whom nobody has
+    met, endlessly many, and the teacher's word on them is as good."""
     grey: float = 0.15
     blurred: float = 0.25
     covered: float = 0.15
@@ -86,15 +93,27 @@ def cut(photos: Iterable[Photo], smallest: float) -> list[Face]:
 
 
 def split(faces: Sequence[Face], share: float) -> tuple[list[Face], list[Face]]:
-    """Those to learn from and those to judge by, as the pixels say. Raises UsageError."""
+    """Those to learn from and those to judge by, as the pixels say; people with names whole, as their names say, at
+    least two of them where there are enough: how well known people are told apart says nothing of others. Raises
+    UsageError."""
+    people = sorted({face.person for face in faces if face.person}, key=lambda name: _drawn(name.encode()))
+    unseen = set(people[: max(2, round(share * len(people)))] if len(people) > 3 else [])
     learn: list[Face] = []
     judge: list[Face] = []
     for face in faces:
-        drawn = int.from_bytes(hashlib.sha256(face.pixels.tobytes()).digest()[:4])
-        (judge if drawn < share * 2**32 else learn).append(face)
+        held = face.person in unseen if face.person else _drawn(face.pixels.tobytes()) < share
+        (judge if held else learn).append(face)
     if not learn or not judge:
         raise UsageError(f"{len(faces)} faces are too few to judge by a share of {share} of them")
     return learn, judge
+
+
+def shares(faces: Sequence[Face], most: int) -> NDArray[np.float64]:
+    """How often each face is drawn, as running sums up to 1: one as another, but all of a person with a name no
+    more often than `most` without. People of whom there are hundreds of faces are learned by heart."""
+    counts = Counter(face.person for face in faces)
+    weights = np.array([min(1.0, most / counts[face.person]) if face.person else 1.0 for face in faces])
+    return cast(NDArray[np.float64], np.cumsum(weights) / weights.sum())
 
 
 def chip(face: Face) -> Pixels:
@@ -103,27 +122,50 @@ def chip(face: Face) -> Pixels:
     return np.ascontiguousarray(face.pixels[edge : edge + CHIP, edge : edge + CHIP])
 
 
-def view(faces: Sequence[Face], index: int, random: Generator, how: Looks) -> Pixels:
-    """A random look at a face, 112 x 112 x 3: turned, shifted, lit and blurred otherwise, maybe mixed with another."""
-    seen = _view(faces[index], random, how)
+def view(faces: Sequence[Face], drawn: NDArray[np.float64], random: Generator, how: Looks) -> Pixels:
+    """A random look at a face that is drawn by `shares`, 112 x 112 x 3: turned, bent, lit and blurred otherwise, maybe
+    mixed with another."""
+    seen = _posed(_face(faces, drawn, random), random, how)
     if random.random() < how.mixed:
-        other = _view(faces[int(random.integers(len(faces)))], random, how)
-        share = random.uniform(0.2, 0.8)
-        seen = cast(Pixels, cv2.addWeighted(seen, share, other, 1 - share, 0))
-    return np.ascontiguousarray(seen, np.uint8)
+        seen = _mixed(seen, _posed(_face(faces, drawn, random), random, how), random)
+    return np.ascontiguousarray(_covered(_weathered(_bent(seen, random, how), random, how), random, how), np.uint8)
 
 
-def _view(face: Face, random: Generator, how: Looks) -> Pixels:
+def _face(faces: Sequence[Face], drawn: NDArray[np.float64], random: Generator) -> Face:
+    return faces[min(int(np.searchsorted(drawn, random.random(), side="right")), len(faces) - 1)]
+
+
+def _mixed(one: Pixels, other: Pixels, random: Generator) -> Pixels:
+    """Laid over each other, or one above the other with a seam that is not seen."""
+    if random.random() < 0.5:
+        share: Any = random.uniform(0.25, 0.75)
+    else:
+        seam, width = random.uniform(0.3, 0.75) * CHIP, random.uniform(2, 12)
+        share = (1 / (1 + np.exp((np.arange(CHIP) - seam) / width)))[:, None, None]
+    return cast(Pixels, np.round(one * share + other * (1 - share)).astype(np.uint8))
+
+
+def _bent(seen: Pixels, random: Generator, how: Looks) -> Pixels:
+    """Each pixel moved by a field that is smooth over a quarter of the face."""
+    if not how.bent:
+        return seen
+    field = random.normal(0, how.bent, (5, 5, 2)).astype(np.float32)
+    places = np.stack(np.meshgrid(np.arange(CHIP), np.arange(CHIP)), axis=-1).astype(np.float32)
+    places += cv2.resize(field, (CHIP, CHIP), interpolation=cv2.INTER_CUBIC)
+    return cast(Pixels, cv2.remap(seen, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))  # type: ignore[call-overload]
+
+
+def _posed(face: Face, random: Generator, how: Looks) -> Pixels:
     middle = (_ROOM - 1) / 2
     turn, scale = np.deg2rad(random.normal(0, how.turn / 2)), np.exp(random.normal(0, how.scale / 2))
     shift = random.normal(0, how.shift / 2, 2)
     along, across = scale * np.cos(turn), scale * np.sin(turn)
+    wide = np.exp(random.normal(0, how.stretch / 2))
     pixels = face.pixels[:, ::-1] if random.random() < 0.5 else face.pixels
     goal = (CHIP - 1) / 2 + shift
-    matrix = np.array([[along, -across, 0], [across, along, 0.0]])
+    matrix = np.array([[along * wide, -across, 0], [across * wide, along, 0.0]])
     matrix[:, 2] = goal - matrix[:, :2] @ [middle, middle]
-    seen = cast(Pixels, cv2.warpAffine(np.ascontiguousarray(pixels), matrix, (CHIP, CHIP), flags=cv2.INTER_LINEAR))
-    return _covered(_weathered(seen, random, how), random, how)
+    return cast(Pixels, cv2.warpAffine(np.ascontiguousarray(pixels), matrix, (CHIP, CHIP), flags=cv2.INTER_LINEAR))
 
 
 def _weathered(seen: Pixels, random: Generator, how: Looks) -> Pixels:
@@ -149,6 +191,11 @@ def _covered(seen: Pixels, random: Generator, how: Looks) -> Pixels:
         seen = seen.copy()
         seen[y : y + height, x : x + width] = random.integers(0, 256, 3)
     return seen
+
+
+def _drawn(data: bytes) -> float:
+    """A number from 0 to 1 that hangs on nothing but the bytes."""
+    return int.from_bytes(hashlib.sha256(data).digest()[:4]) / 2**32
 
 
 def _warped(pixels: Pixels, matrix: np.ndarray, side: int) -> Pixels:

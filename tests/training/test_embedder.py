@@ -159,6 +159,6 @@ def test_strangers_do_not_count_as_one_person() -> None:
 
 def test_looks_can_be_chosen() -> None:
     faces = _people("a", each=1)
-    still = Looks(turn=0, scale=0, shift=0, mixed=0, grey=1.0, blurred=0, covered=0)
+    still = Looks(turn=0, scale=0, stretch=0, shift=0, bent=0, mixed=0, grey=1.0, blurred=0, covered=0)
     made = Distillation(TEACHER, faces, faces, still).sample(0, np.random.default_rng(0))
     assert np.ptp(made["pixels"].astype(int), axis=2).max() <= 1
