@@ -27,9 +27,7 @@ def whereabouts(pack: Pack) -> str:
 
 
 def availability(pack: Pack) -> str:
-    """Whether a pack can be used at once (`built in`, `here`), downloaded (`to pull`), or needs files of the user's."""
-    if pack.weights.built_in:
-        return "built in"
+    """Whether a pack can be used at once (`here`), downloaded (`to pull`), or needs files of the user's."""
     if all(packs.find(pack)):
         return "here"
     return "to pull" if all(file.url and file.sha256 for file in pack.weights.files) else "bring it"

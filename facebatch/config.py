@@ -46,7 +46,7 @@ class Decode:
 class Detect:
     """The face detector."""
 
-    pack: str = "facebatch-detector"
+    pack: str = "yunet-n"
     weights: str | None = None
     """The weights file itself, instead of looking it up."""
     score: Share | None = None
@@ -77,7 +77,7 @@ class Gate:
 class Embed:
     """The face embedder."""
 
-    pack: str = "facebatch-embedder"
+    pack: str = "edgeface-xs"
     weights: str | None = None
     flip: bool = False
     """Each vector from the face and its mirror image, averaged: better by a point or two, for twice the work."""

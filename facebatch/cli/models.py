@@ -18,7 +18,7 @@ _KINDS = {
     "embedder": "embedders: embed.pack=...",
     "landmarks": "landmarks of detectors without their own: landmarks=...",
 }
-_ORDER = ("built in", "here", "to pull", "bring it")
+_ORDER = ("here", "to pull", "bring it")
 _LEGEND = """
 to pull: `facebatch models pull PACK`; bring it: `facebatch models show PACK` says where files come from.
 accuracy: AP at IoU 0.5 on 282 photos, AUC on 1,200 pairs of aligned faces; ms of one core, an image or a face (README,

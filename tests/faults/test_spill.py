@@ -17,7 +17,7 @@ from tests.conftest import encode
 from tests.faults.nodes import Nodes
 from tests.faults.runs import Run, images
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.needs_models]
 
 SCANS = 16
 STORE = 80 << 20

@@ -9,7 +9,7 @@ import pytest
 from facebatch.failpoints import VARIABLE
 from tests.faults.runs import Run, assert_same
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.needs_models]
 
 
 @pytest.mark.parametrize(
