@@ -119,3 +119,24 @@ def test_show_prints_source_licence_cost_and_contract(
     assert run("models", "show", "ssh") == 0
     assert "the weights of ssh-mxnet are missing" in capsys.readouterr().out
     assert run("models", "show", "nothing") == 2
+
+
+def test_the_list_has_what_can_be_used_at_once_first_the_most_accurate_above(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("models", "list") == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = {line.split()[0]: line for line in lines if line.strip()}
+    order = list(rows)
+    for first, second in (("scrfd-2.5g", "yunet-n"), ("yunet-n", "ssh-mxnet"), ("edgeface-xs", "w600k-r50")):
+        assert order.index(first) < order.index(second)
+    assert rows["yunet-n"].split()[:7] == ["yunet-n", "(default)", "here", "0.3", "0.6870", "10", "yes"]
+    assert rows["w600k-mbf"].split()[1:3] == ["here", "13.6"]
+    assert " no " in rows["w600k-mbf"], "not for commercial use"
+    assert rows["ssh-mxnet"].split()[1:3] == ["bring", "it"]
+    monkeypatch.setenv("FACEBATCH_MODELS", str(tmp_path))
+    monkeypatch.setenv("FACEBATCH_CACHE", str(tmp_path))
+    assert run("models", "list") == 0
+    rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.strip()}
+    assert rows["yunet-n"].split()[2:4] == ["to", "pull"]
+    assert rows["w600k-mbf"].split()[1:3] == ["bring", "it"], "there is no address to pull from"

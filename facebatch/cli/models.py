@@ -63,7 +63,7 @@ def _list(arguments: argparse.Namespace) -> int:
                 pack.name + (" (default)" if pack.name in defaults else ""),
                 catalogue.availability(pack),
                 f"{size:.1f}" if size else "",
-                f"{measured.accuracy:.3f}" if measured else "",
+                f"{measured.accuracy:.4f}" if measured else "",
                 f"{measured.milliseconds:g}" if measured else "",
                 "no" if pack.licence.non_commercial else "yes",
                 pack.licence.name,
