@@ -27,7 +27,7 @@ _UNSEEN = 0.3
 """The score from which on a teacher's boxes are looked at: what is below its threshold is ignored in training."""
 _LABELS = "labels.jsonl"
 _PACE = {"plan.steps", "plan.every", "plan.workers", "plan.threads", "plan.device", "plan.fall"}
-_FREE = {*_PACE, "output", "data", "points", *(f"looks.{field.name}" for field in dataclasses.fields(faces.Looks))}
+_FREE = {*_PACE, "output", "data"}
 """Settings that may change when a training goes on."""
 _DRAWING, _LOOKS = crops.Drawing(), faces.Looks()
 _DETECTOR = Plan(steps=6000, precision="bfloat16")

@@ -75,7 +75,7 @@ def test_a_batch_can_be_learned_by_heart(portraits: list[Photo], name: str, name
     net, batch = kind(name).module(), _batch(task, 4)
     optimiser = torch.optim.AdamW(net.parameters(), lr=3e-3)
     seen = []
-    for _ in range(40):
+    for _ in range(120):
         losses = task.losses(net, batch)
         assert set(losses) == {"total", "scores", "boxes"} | named
         optimiser.zero_grad()
