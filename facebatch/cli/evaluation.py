@@ -15,7 +15,9 @@ from facebatch.errors import UsageError
 def declare(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
     """Add `eval` to the command line."""
     outer: argparse.ArgumentParser = commands.add_parser("eval", help="measure detectors and embedders on your data")
-    verbs = outer.add_subparsers(title="what to measure", metavar="detection | verification | alignment", required=True)
+    verbs = outer.add_subparsers(
+        title="what to measure", metavar="detection | landmarks | verification | alignment", required=True
+    )
 
     detection = command(verbs, "detection", _detection, "average precision of face detectors on annotated photographs")
     detection.add_argument(
@@ -31,6 +33,12 @@ def declare(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-
     )
     detection.add_argument("--output", metavar="DIR", default="out/eval", help="default: %(default)s")
     configured(detection)
+
+    landmarks = command(verbs, "landmarks", _landmarks, "how far detectors' landmarks are from a stronger one's")
+    landmarks.add_argument("--data", metavar="PATH", required=True, help="as for detection; its boxes do not matter")
+    landmarks.add_argument("--detector", metavar="PACK", action="append", help="may be repeated; default: detect.pack")
+    landmarks.add_argument("--reference", metavar="PACK", default="yunet-n", help="default: %(default)s")
+    configured(landmarks)
 
     verification = command(verbs, "verification", _verification, "how well embedders tell people apart, on pairs")
     verification.add_argument(
@@ -86,6 +94,22 @@ def _detection(arguments: argparse.Namespace) -> int:
     show_table(*showing.table(results, wider.SUBSETS if data.official else ()))
     for file in showing.write(Path(arguments.output), data, results, arguments.protocol, protocol.rule, sys.argv[1:]):
         tell(f"written: {file}")
+    return 0
+
+
+def _landmarks(arguments: argparse.Namespace) -> int:
+    from facebatch.evaluation import detecting, landmarks
+
+    settings = config.load(arguments.config, arguments.settings)
+    truths = detecting.read_data(arguments.data).truths
+    with quiet():
+        found = landmarks.measure(truths, arguments.detector or [settings.detect.pack], arguments.reference)
+    rows = [
+        [name, looks, str(len(apart)), *(landmarks.said(apart, side) for side in landmarks.SIDES)]
+        for (name, looks), apart in found.items()
+    ]
+    sides = [f"from {side} pixels" if side else "all faces" for side in landmarks.SIDES]
+    show_table(["detector", f"{arguments.reference}'s", "faces", *sides], rows)
     return 0
 
 

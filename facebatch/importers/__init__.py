@@ -42,7 +42,7 @@ class Importer(Protocol):
 
 _REVISIONS = {
     "extd": 1,
-    "mobileface": 1,
+    "edgenext": 1,
     "mxnet": 1,
     "onet": 1,
     "onnx": 1,

@@ -12,18 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from facebatch.config import Detect
-from facebatch.detect import Detector, Faces, Settings, views
+from facebatch.detect import Faces
 from facebatch.detectors.priors import priors
 from facebatch.errors import UsageError
-from facebatch.evaluation.matching import iou
+from facebatch.evaluation.landmarks import compare, finder
 from facebatch.evaluation.precision import Found, curve
 from facebatch.evaluation.truth import Truth
-from facebatch.geometry import Floats, Picture, Pixels, halvings
 from facebatch.importers import extd, slim
 from facebatch.importers.checkpoint import Checkpoint, Source
 from facebatch.packs import Anchors, Input, Licence, Model, Pack, Weights
-from facebatch.session import CPU, Session
 from facebatch.training import crops
 from facebatch.training.loader import Sample
 from facebatch.training.losses import POINTS, losses
@@ -110,7 +107,9 @@ class Detection:
     def judge(self, net: nn.Module) -> Mapping[str, float]:
         """AP at IoU 0.5 on the photographs held back, through the job's own detector; with landmarks their mean
         distance from what the teacher saw, in eye distances."""
-        find = detector(self._pack(), self.export(net))
+        graph = self.export(net)
+        pack = self._pack()
+        find = finder(Model(pack, pack.name, hashlib.sha256(graph).hexdigest(), graph), torch.get_num_threads())
         truths, found, away = [], [], []
         for photo in self._held:
             faces = find(photo.read())
@@ -147,30 +146,10 @@ def feed(pixels: Tensor, how: Input) -> Tensor:
     return (x - x.new_tensor(how.mean)[:, None, None]) * how.scale
 
 
-def detector(pack: Pack, graph: bytes, threads: int = 0) -> Callable[[Pixels], Faces]:
-    """A detector of pictures as the job runs it, with the looks of its pack."""
-    settings = Settings.of(Detect(), pack)
-    model = Model(pack, pack.name, hashlib.sha256(graph).hexdigest(), graph)
-    network = Detector(Session(model, CPU, threads or torch.get_num_threads()), settings, most=750)
-
-    def find(pixels: Pixels) -> Faces:
-        height, width, _ = pixels.shape
-        picture = Picture(halvings(pixels), width, height)
-        return network([views(picture, settings)], [(width, height)])[0]
-
-    return find
-
-
 def distances(photo: Photo, faces: Faces) -> list[float]:
     """How far the points of each face that is found are from the photograph's, on average, in eye distances."""
-    if faces.landmarks is None or not len(faces):
+    if faces.landmarks is None:
         return []
-    away = []
-    overlaps = iou(photo.boxes, faces.boxes)
-    for face in np.flatnonzero(np.isfinite(photo.points).all(axis=(1, 2)) & ~photo.ignored):
-        nearest = int(overlaps[face].argmax())
-        if overlaps[face, nearest] >= 0.5:
-            theirs: Floats = photo.points[face]
-            eyes = max(float(np.linalg.norm(theirs[1] - theirs[0])), 1.0)
-            away.append(float(np.linalg.norm(faces.landmarks[nearest] - theirs, axis=1).mean()) / eyes)
-    return away
+    known = np.flatnonzero(np.isfinite(photo.points).all(axis=(1, 2)) & ~photo.ignored)
+    reference = Faces(photo.boxes[known], np.ones(len(known), np.float32), photo.points[known])
+    return [apart.share for apart in compare(faces, reference)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -27,6 +27,7 @@ from facebatch.training.schedule import Schedule
 Tell = Callable[[str], None]
 SCORE = "score"
 """What a judgement is compared by; higher is better."""
+_MATRICES = "matrices"
 
 
 class Task(Protocol):
@@ -49,6 +50,7 @@ class Plan:
     steps: Positive
     batch: Positive = 32
     rate: float = 2e-3
+    matrices: float = 0.0
     rise: int = 200
     fall: float = 0.25
     every: Positive = 500
@@ -72,7 +74,7 @@ class _Run:
 
     net: nn.Module
     average: checkpoint.Average
-    optimiser: torch.optim.Optimizer
+    optimisers: Mapping[str, torch.optim.Optimizer]
     step: int = 0
     best: float = -float("inf")
 
@@ -80,15 +82,15 @@ class _Run:
         return {
             "net": self.net.state_dict(),
             "average": self.average.net.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
             "step": self.step,
             "best": self.best,
-        }
+        } | {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()}
 
     def restore(self, state: checkpoint.State) -> None:
         self.net.load_state_dict(state["net"])
         self.average.net.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        for name, optimiser in self.optimisers.items():
+            optimiser.load_state_dict(state[name])
         self.step, self.best = int(state["step"]), float(state["best"])
 
 
@@ -97,7 +99,7 @@ def fit(net: nn.Module, task: Task, plan: Plan, folder: Path, tell: Tell) -> Pat
     Raises FacebatchError for a damaged checkpoint, and where gradients are not finite."""
     folder.mkdir(parents=True, exist_ok=True)
     net = net.to(plan.device, memory_format=torch.channels_last).train()
-    run = _Run(net, checkpoint.Average(net, plan.average), _optimiser(net, plan))
+    run = _Run(net, checkpoint.Average(net, plan.average), _optimisers(net, plan))
     _go_on(run, plan, folder, tell)
     log = curves.Log(folder / "curves.jsonl", run.step)
     sums, since, started = _Sums(), run.step, time.monotonic()
@@ -137,30 +139,42 @@ def _go_on(run: _Run, plan: Plan, folder: Path, tell: Tell) -> None:
 
 
 def _step(run: _Run, task: Task, batch: Sample, plan: Plan) -> dict[str, float]:
-    for group in run.optimiser.param_groups:
-        group["lr"] = plan.schedule.rate(run.step)
+    for name, optimiser in run.optimisers.items():
+        peak = plan.matrices if name == _MATRICES else plan.rate
+        for group in optimiser.param_groups:
+            group["lr"] = replace(plan.schedule, peak=peak).rate(run.step)
     with torch.autocast(
         torch.device(plan.device).type, getattr(torch, plan.precision), enabled=plan.precision != "float32"
     ):
         losses = task.losses(run.net, batch)
-    run.optimiser.zero_grad(set_to_none=True)
+    run.net.zero_grad(set_to_none=True)
     losses["total"].backward()
     length = nn.utils.clip_grad_norm_(run.net.parameters(), plan.clip)
     if not torch.isfinite(length):
         raise FacebatchError(
             f"step {run.step + 1} gave gradients that are not finite: name another folder and a lower plan.rate"
         )
-    run.optimiser.step()
+    for optimiser in run.optimisers.values():
+        optimiser.step()
     run.average.update(run.net, run.step)
     return {key: float(value.detach()) for key, value in losses.items()} | {"gradient": float(length)}
 
 
-def _optimiser(net: nn.Module, plan: Plan) -> torch.optim.Optimizer:
-    """AdamW; what scales and shifts does not decay."""
-    shaped = [p for p in net.parameters() if p.ndim > 1]
-    rest = [p for p in net.parameters() if p.ndim <= 1]
-    groups = [{"params": shaped, "weight_decay": plan.decay}, {"params": rest, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=plan.rate)
+def _optimisers(net: nn.Module, plan: Plan) -> dict[str, torch.optim.Optimizer]:
+    """AdamW; what scales and shifts does not decay. For matrices Muon, where it is wanted.
+
+    Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024.
+    """
+    matrices = [p for p in net.parameters() if p.ndim == 2] if plan.matrices else []
+    others = [p for p in net.parameters() if p.ndim != 2 or not plan.matrices]
+    groups = [
+        {"params": [p for p in others if p.ndim > 1], "weight_decay": plan.decay},
+        {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    found: dict[str, torch.optim.Optimizer] = {"optimiser": torch.optim.AdamW(groups, lr=plan.rate)}
+    if matrices:
+        found[_MATRICES] = torch.optim.Muon(matrices, lr=plan.matrices, weight_decay=0.0)
+    return found
 
 
 @dataclass

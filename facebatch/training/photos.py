@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from facebatch.detect import Faces
 from facebatch.errors import UsageError
+from facebatch.evaluation.landmarks import Finder
 from facebatch.evaluation.matching import iou
 from facebatch.geometry import Floats, Pixels
 from facebatch.training import checkpoint
@@ -26,7 +26,6 @@ _SEEN = 0.5
 """The score from which on the points of a face that people have marked are taken."""
 _APART = 0.3
 """IoU below which a detector's box is a face that nobody has marked."""
-Finder = Callable[[Pixels], Faces]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,24 +14,29 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from facebatch import packs
-from facebatch.errors import UsageError
+from facebatch.errors import FacebatchError, UsageError
+from facebatch.evaluation.landmarks import finder, steadied
 from facebatch.training import checkpoint, crops, faces, photos
-from facebatch.training.detector import Detection, detector, kind
-from facebatch.training.embedder import Distillation
+from facebatch.training.detector import Detection, kind
+from facebatch.training.embedder import Distillation, alike_blocks
 from facebatch.training.loop import Plan, Tell, fit
 from facebatch.training.losses import POINTS
 from facebatch.training.photos import Photo
 from facebatch.training.student import Student
+from facebatch.training.teacher import Teacher
 
 _UNSEEN = 0.3
 """The score from which on a teacher's boxes are looked at: what is below its threshold is ignored in training."""
 _LABELS = "labels.jsonl"
-_PACE = {"plan.steps", "plan.every", "plan.workers", "plan.threads", "plan.device", "plan.fall"}
+_PACE = {
+    f"{plan}.{key}" for plan in ("plan", "apart") for key in ("steps", "every", "workers", "threads", "device", "fall")
+}
 _FREE = {*_PACE, "output", "data"}
 """Settings that may change when a training goes on."""
 _DRAWING, _LOOKS = crops.Drawing(), faces.Looks()
-_DETECTOR = Plan(steps=6000, precision="bfloat16")
-_EMBEDDER = Plan(steps=8000, batch=64, rate=3e-3, decay=0.05)
+_DETECTOR = Plan(steps=5500, precision="bfloat16")
+_APART = Plan(steps=2200, batch=64, rate=8e-3, matrices=0.06, rise=60, fall=0.95, decay=0.0, clip=1e4)
+_EMBEDDER = Plan(steps=3200, batch=64, rate=1e-3, matrices=0.01, fall=0.8, decay=0.01, clip=100.0)
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -61,11 +66,12 @@ class EmbedderRecipe:
 
     data: str = ""
     output: str = ""
-    teacher: str = "edgeface-xs"
+    teacher: str = "edgeface-xxs"
     detector: str = "yunet-n"
-    smallest: float = 32.0
+    smallest: float = 24.0
     held: float = 0.08
     looks: faces.Looks = _LOOKS
+    apart: Plan = _APART
     plan: Plan = _EMBEDDER
 
 
@@ -100,10 +106,19 @@ def train_embedder(recipe: EmbedderRecipe, tell: Tell) -> Path:
     learn, judge = faces.split(have, recipe.held)
     tell(f"{len(learn)} faces to learn from, {len(judge)} to judge by")
     _prepare(recipe.plan)
-    teacher = packs.load(recipe.teacher, "embedder")
     provider = "cuda" if recipe.plan.device.startswith("cuda") else "cpu"
-    task = Distillation(teacher, learn, judge, recipe.looks, provider, torch.get_num_threads())
-    return fit(Student(), task, recipe.plan, folder, tell)
+    teacher = Teacher(packs.load(recipe.teacher, "embedder"), provider, torch.get_num_threads())
+    student = Student()
+    if alike_blocks(teacher):
+        tell(f"{recipe.teacher} is built as the student is: its {len(student.parts)} parts first learn one by one")
+        task = Distillation(teacher, learn, judge, recipe.looks, apart=True)
+        task.begin(student, recipe.apart.seed)
+        fit(student, task, recipe.apart, folder / "apart", tell)
+        learned = checkpoint.load(folder / "apart" / "best.pt")
+        if learned is None:
+            raise FacebatchError(f"{folder / 'apart'} holds a finished training without best.pt: name another folder")
+        student.load_state_dict(learned["net"])
+    return fit(student, Distillation(teacher, learn, judge, recipe.looks), recipe.plan, folder, tell)
 
 
 def _taught(marked: Sequence[Photo], teacher: str, sure: float, folder: Path, tell: Tell) -> list[Photo]:
@@ -111,7 +126,7 @@ def _taught(marked: Sequence[Photo], teacher: str, sure: float, folder: Path, te
     file = folder / _LABELS
     if not file.exists():
         model = packs.load(teacher, "detector")
-        find = detector(replace(model.pack, score=_UNSEEN), model.graph)
+        find = steadied(finder(replace(model, pack=replace(model.pack, score=_UNSEEN)), torch.get_num_threads()))
         tell(f"{teacher} looks at {len(marked)} photographs")
         photos.remember([photos.taught(photo, find, sure) for photo in marked], file)
     return photos.remembered(file, marked)

@@ -11,9 +11,10 @@ import pytest
 
 from facebatch.detect import Faces
 from facebatch.errors import UsageError
+from facebatch.evaluation.landmarks import Finder
 from facebatch.geometry import Floats, Pixels
 from facebatch.training import photos
-from facebatch.training.photos import Finder, Photo, remember, remembered, split, taught
+from facebatch.training.photos import Photo, remember, remembered, split, taught
 from tests.training.photographs import saved
 
 pytestmark = pytest.mark.reference

@@ -11,15 +11,18 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
 from facebatch import packs
 from facebatch.cli import training
 from facebatch.embed import Embedder
+from facebatch.evaluation.landmarks import finder
 from facebatch.importers import Given
 from facebatch.packs import File, Input, Licence, Model, Pack, Weights
 from facebatch.session import Session
-from facebatch.training.detector import detector, kind
+from facebatch.training.detector import kind
 from facebatch.training.embedder import INPUT
 from tests.conftest import rgb
 from tests.training.photographs import saved
@@ -90,7 +93,7 @@ def test_a_detector_is_trained_and_its_file_is_one_that_facebatch_runs(photograp
     network = kind("extd-32-ssd-relu")
     fed = Input("RGB", network.input.mean, network.input.scale, "letterbox", ((128, 128),))
     model = _model(out / "best.onnx", "detector", fed, decoder="priors", anchors=network.anchors, score=0.0)
-    faces = detector(model.pack, model.graph)(np.zeros((60, 80, 3), np.uint8))
+    faces = finder(model)(np.zeros((60, 80, 3), np.uint8))
     assert len(faces) > 0
     assert faces.landmarks is None
 
@@ -116,7 +119,7 @@ def test_a_detector_with_landmarks_learns_them_from_a_teacher(photographs: Path,
     model = _model(
         out / "best.onnx", "detector", fed, decoder="priors", anchors=network.anchors, landmarks=True, score=0.0
     )
-    faces = detector(model.pack, model.graph)(np.zeros((60, 80, 3), np.uint8))
+    faces = finder(model)(np.zeros((60, 80, 3), np.uint8))
     assert faces.landmarks is not None
     assert faces.landmarks.shape == (len(faces), 5, 2)
 
@@ -131,14 +134,45 @@ def test_an_embedder_is_trained_on_photographs_alone_and_its_file_is_one_that_fa
     photographs: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    ended = _job("train_embedder", "--data", str(photographs), "--output", str(out), *SHORT)
+    words = ["--data", str(photographs), "--output", str(out), *SHORT, "teacher=edgeface-xs"]
+    ended = _job("train_embedder", *words)
     assert ended.returncode == 0, ended.stderr
+    assert "first learn one by one" not in ended.stderr
     assert ended.stdout == f"{out / 'best.onnx'}\n"
     assert "faces to learn from" in ended.stderr
     assert cv2.imread(str(out / "curves.png")) is not None
     model = _model(out / "best.onnx", "embedder", INPUT)
     chips = list(np.random.default_rng(0).integers(0, 256, (3, 112, 112, 3), np.uint8))
     assert Embedder(Session(model, "cpu"))(chips).vectors.shape == (3, 512)
+
+
+@pytest.mark.needs_models
+def test_of_a_teacher_of_its_own_build_a_student_first_learns_part_by_part(photographs: Path, tmp_path: Path) -> None:
+    """And is then trained as a whole, from the weights that this gave; both go on with more steps."""
+    out = tmp_path / "out"
+    short = [*SHORT, *(word.replace("plan.", "apart.") for word in SHORT if word.startswith("plan."))]
+    ended = _job("train_embedder", "--data", str(photographs), "--output", str(out), *short, "apart.steps=6")
+    assert ended.returncode == 0, ended.stderr
+    said = ended.stderr
+    assert "edgeface-xxs is built as the student is: its 17 parts first learn one by one" in said
+    assert said.index("one by one") < said.index("step 6 of 6") < said.index("step 4 of 4")
+    assert "blocks" in said.split("step 6 of 6")[0]
+    apart = _best(out / "apart" / "best.onnx")
+    whole = _best(out / "best.onnx")
+    assert 0 < np.abs(whole - apart).max() < 0.2  # a few steps away from each other
+
+    again = _job("train_embedder", "--data", str(photographs), "--output", str(out), *short, "apart.steps=6")
+    assert again.returncode == 0, again.stderr
+    assert "going on from step 6" in again.stderr
+    assert "going on from step 4" in again.stderr
+    assert np.array_equal(_best(out / "best.onnx"), whole)
+
+
+def _best(file: Path) -> np.ndarray:
+    """The weights of the last layer."""
+    arrays = {array.name: numpy_helper.to_array(array) for array in onnx.load(file).graph.initializer}
+    (found,) = [array for array in arrays.values() if array.shape == (512, 168)]
+    return found
 
 
 def test_what_to_learn_from_and_where_to_is_asked_for(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -21,13 +21,15 @@ EVERY = 7
 
 
 def network() -> nn.Module:
-    """Weights that decay and ones that do not, running statistics, and a convolution, whose channels come last."""
+    """A matrix, other weights that decay, ones that do not, running statistics, and channels that come last."""
     torch.manual_seed(0)
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.PReLU(), nn.Flatten(), nn.Linear(4 * 36, 1))
 
 
 def plan(steps: int, workers: int = 0, every: int = EVERY) -> Plan:
-    return Plan(steps=steps, batch=4, rate=0.02, rise=5, every=every, workers=workers, average=0.9, threads=1)
+    return Plan(
+        steps=steps, batch=4, rate=0.02, matrices=0.02, rise=5, every=every, workers=workers, average=0.9, threads=1
+    )
 
 
 class Brightness:
