@@ -27,7 +27,9 @@ def whereabouts(pack: Pack) -> str:
 
 
 def availability(pack: Pack) -> str:
-    """Whether a pack can be used at once (`here`), downloaded (`to pull`), or needs files of the user's."""
+    """Whether a pack can be used at once (`built in`, `here`), downloaded (`to pull`), or needs files of the user's."""
+    if pack.weights.built_in:
+        return "built in"
     if all(packs.find(pack)):
         return "here"
     return "to pull" if all(file.url and file.sha256 for file in pack.weights.files) else "bring it"
@@ -78,7 +80,8 @@ def take(pack: Pack, paths: Sequence[str], trust: bool, onnx: str | None = None)
     """Import files of the user's: checked, made a graph, proved, then copied to the cache for later runs.
 
     A pack's further files are looked for where weights always are. trust: take them whatever their sha256, if their
-    content fits, and remember that. onnx: also write the graph to this file.
+    content fits, and remember that; those of a built-in pack are used where they are named. onnx: also write the graph
+    to this file.
     Raises UsageError for a missing file, FacebatchError for one that is not the model.
     """
     given = []
@@ -90,8 +93,9 @@ def take(pack: Pack, paths: Sequence[str], trust: bool, onnx: str | None = None)
     files = _sorted(pack, given)
     model = packs.build(pack, files, trust)
     Session(model, CPU).prove_batch()
-    for file, one in zip(pack.weights.files, files, strict=True):
-        _keep(packs.cache_folder() / file.path, one.data)
+    if not pack.weights.built_in:
+        for file, one in zip(pack.weights.files, files, strict=True):
+            _keep(packs.cache_folder() / file.path, one.data)
     if trust:
         packs.trust(pack, [hashlib.sha256(one.data).hexdigest() for one in files])
     if onnx:

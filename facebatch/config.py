@@ -46,7 +46,7 @@ class Decode:
 class Detect:
     """The face detector."""
 
-    pack: str = "yunet-n"
+    pack: str = "facebatch-detector"
     weights: str | None = None
     """The weights file itself, instead of looking it up."""
     score: Share | None = None
@@ -77,7 +77,7 @@ class Gate:
 class Embed:
     """The face embedder."""
 
-    pack: str = "edgeface-xs"
+    pack: str = "facebatch-embedder"
     weights: str | None = None
     flip: bool = False
     """Each vector from the face and its mirror image, averaged: better by a point or two, for twice the work."""

@@ -46,10 +46,11 @@ class File:
 @dataclass(frozen=True, config=_STRICT)
 class Weights:
     """The files that hold the weights, and the importer that makes a graph of them. `origin` says where files without
-    a public `url` come from."""
+    a public `url` come from; `built_in` ones lie beside their pack."""
 
     files: tuple[File, ...]
     origin: str | None = None
+    built_in: bool = False
     importer: str = "onnx"
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -221,6 +222,8 @@ def places(pack: Pack, file: File, weights: str | None = None) -> list[str]:
     """Where a file is looked for, in this order."""
     if weights:
         return [weights if len(pack.weights.files) == 1 else f"{weights.rstrip('/')}/{file.name}"]
+    if pack.weights.built_in:
+        return [str(folder("models") / file.path)]
     mirror = os.environ.get("FACEBATCH_MODELS")
     return [*([f"{mirror.rstrip('/')}/{file.path}"] if mirror else []), str(cache_folder() / file.path)]
 

@@ -41,6 +41,9 @@ from facebatch.work import Work, from_table
 from tests.conftest import encode
 from tests.test_verify import having, rewritten
 
+DEFAULTS = config.Config()
+PAIR = {"detector": DEFAULTS.detect.pack, "embedder": DEFAULTS.embed.pack}
+
 
 def _record(name: str, ranges: dict[str, Ranges]) -> Record:
     rows = sum(high - low for some in ranges.values() for low, high in some)
@@ -122,7 +125,7 @@ def test_rows_that_were_carried_over_from_another_run_are_compared_as_that_run_c
 
 @pytest.fixture(scope="module")
 def models(model: Callable[[str, str], Model]) -> Networks:
-    return Networks(model("yunet-n", "detector"), model("edgeface-xs", "embedder"))
+    return Networks(model(DEFAULTS.detect.pack, "detector"), model(DEFAULTS.embed.pack, "embedder"))
 
 
 @pytest.fixture
@@ -151,7 +154,7 @@ def _indexed(photos: Path, models: Networks, *words: str, gone: str | None = Non
     dataset = Dataset.at(Storage(), str(photos.parent / "out"))
     settings = config.load(None, words, inputs=(str(photos), str(photos.parent / "rows.parquet")), output=dataset.root)
     terms = contract(settings, models)
-    facts = {"contract": terms, "contract_id": contract_id(terms), "detector": "yunet-n", "embedder": "edgeface-xs"}
+    facts = {"contract": terms, "contract_id": contract_id(terms), **PAIR}
     dataset.open({**facts, "relative": bool(settings.base_uri)})
     with epochs.taken(dataset) as epoch:
         ledger.settle(dataset, epoch.number)
@@ -176,7 +179,6 @@ def _audited(dataset: Dataset, models: Networks, *words: str, sample: int = 100,
     return audit.audit(dataset, audit.configuration(dataset, None, words), models, sample, seed)
 
 
-@pytest.mark.needs_models
 def test_a_fresh_dataset_of_files_tars_and_rows_agrees_in_every_row(dataset: Dataset, models: Networks) -> None:
     found = _audited(dataset, models)
     assert (found.images, found.drawn, found.compared) == (14, 14, 14)
@@ -184,7 +186,6 @@ def test_a_fresh_dataset_of_files_tars_and_rows_agrees_in_every_row(dataset: Dat
     assert found.tolerances == {"made with the packages that are here": NEAR.words}
 
 
-@pytest.mark.needs_models
 def test_a_sample_in_many_pieces_is_the_same_sample(
     dataset: Dataset, models: Networks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,7 +239,6 @@ def swapped() -> Callable[[pa.Table], pa.Table]:
     return change
 
 
-@pytest.mark.needs_models
 def test_two_vectors_that_changed_places_are_found_by_computing_them_again_and_by_nothing_else(
     dataset: Dataset, models: Networks
 ) -> None:
@@ -250,7 +250,6 @@ def test_two_vectors_that_changed_places_are_found_by_computing_them_again_and_b
     assert "".join(found.problems).count("its vector is another one: cosine") == 2
 
 
-@pytest.mark.needs_models
 @pytest.mark.parametrize(
     ("column", "value", "said"),
     [
@@ -272,7 +271,6 @@ def test_a_wrong_value_in_an_images_row_is_found(
     assert all(said in problem for problem in found.problems)
 
 
-@pytest.mark.needs_models
 def test_problems_name_the_image_and_many_are_counted(
     dataset: Dataset, models: Networks, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -285,7 +283,6 @@ def test_problems_name_the_image_and_many_are_counted(
     assert _audited(dataset, models).problems[2:] == ["... and 7 more images that differ"]
 
 
-@pytest.mark.needs_models
 def test_sources_that_are_gone_or_replaced_are_named_apart_and_are_no_problem(
     dataset: Dataset, models: Networks, photos: Path
 ) -> None:
@@ -299,7 +296,6 @@ def test_sources_that_are_gone_or_replaced_are_named_apart_and_are_no_problem(
     assert "there is no" in found.example or "planned with" in found.example
 
 
-@pytest.mark.needs_models
 def test_other_bytes_of_the_same_version_are_a_problem_and_those_without_a_version_are_not(
     dataset: Dataset, models: Networks, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -319,7 +315,6 @@ def test_other_bytes_of_the_same_version_are_a_problem_and_those_without_a_versi
     assert (found.problems, found.unread) == ([], {"SOURCE_CHANGED": 1})
 
 
-@pytest.mark.needs_models
 def test_a_container_with_fewer_images_than_the_dataset_is_a_problem(
     dataset: Dataset, models: Networks, photos: Path
 ) -> None:
@@ -334,7 +329,6 @@ def test_a_container_with_fewer_images_than_the_dataset_is_a_problem(
     assert problems[0] == f"{path} b.jpg: its source has no image number 2 any more"
 
 
-@pytest.mark.needs_models
 @pytest.mark.parametrize("reason", ["WORKER_CRASH", "TIMEOUT", "OUT_OF_MEMORY", "SOURCE_CHANGED"])
 def test_what_crashed_a_worker_or_was_replaced_is_not_computed_again(
     dataset: Dataset, models: Networks, monkeypatch: pytest.MonkeyPatch, reason: str
@@ -348,7 +342,6 @@ def test_what_crashed_a_worker_or_was_replaced_is_not_computed_again(
     assert not any("cut" in name or "notes" in name for name in computed)
 
 
-@pytest.mark.needs_models
 def test_rows_that_are_to_be_tried_again_are_not_compared(models: Networks, photos: Path, hopper: bytes) -> None:
     dataset = _indexed(photos, models, gone="b.jpg")
     (photos / "b.jpg").write_bytes(hopper)
@@ -356,7 +349,6 @@ def test_rows_that_are_to_be_tried_again_are_not_compared(models: Networks, phot
     assert (found.compared, found.left_out, found.unread, found.problems) == (13, {Reason.NOT_FOUND: 1}, {}, [])
 
 
-@pytest.mark.needs_models
 def test_another_version_of_a_decoder_is_compared_with_the_wider_tolerance_and_says_so(
     photos: Path, models: Networks
 ) -> None:
@@ -368,7 +360,6 @@ def test_another_version_of_a_decoder_is_compared_with_the_wider_tolerance_and_s
     assert found.problems == []
 
 
-@pytest.mark.needs_models
 def test_a_decoder_that_only_one_side_had_is_told_apart(photos: Path, models: Networks) -> None:
     dataset = _indexed(photos, models, versions={})
     rewritten(
@@ -380,7 +371,6 @@ def test_a_decoder_that_only_one_side_had_is_told_apart(photos: Path, models: Ne
     assert (found.problems, found.unread) == ([], {"UNSUPPORTED_FORMAT": 5})
 
 
-@pytest.mark.needs_models
 def test_tables_that_verify_finds_damaged_are_left_to_it(dataset: Dataset, models: Networks) -> None:
     next(Path(dataset.path("faces")).glob("*.parquet")).unlink()
     found = _audited(dataset, models)
@@ -388,13 +378,11 @@ def test_tables_that_verify_finds_damaged_are_left_to_it(dataset: Dataset, model
     assert found.problems == []
 
 
-@pytest.mark.needs_models
 def test_a_row_that_its_record_promises_and_the_table_lacks_is_a_problem(dataset: Dataset, models: Networks) -> None:
     rewritten(dataset.root, "images", lambda t: t.slice(1))
     assert "has no row in 00001-" in "".join(_audited(dataset, models).problems)
 
 
-@pytest.mark.needs_models
 def test_settings_are_those_of_the_last_run_but_for_storage_and_layout(photos: Path, models: Networks) -> None:
     dataset = _indexed(photos, models, "detect.score=0.8", "run.threads=7", "storage.retries=3", f"base_uri={photos}")
     settings = audit.configuration(dataset, None, ["storage.retries=5"])
@@ -407,26 +395,23 @@ def test_settings_are_those_of_the_last_run_but_for_storage_and_layout(photos: P
     assert _audited(dataset, models, f"base_uri={photos.parent / 'moved'}").compared == 14
 
 
-@pytest.mark.needs_models
 def test_another_contract_is_refused_with_what_differs(dataset: Dataset, models: Networks) -> None:
     with pytest.raises(UsageError, match=r"another contract .*: detector.score was 0\.\d+ and is now 0\.1\. Take"):
         audit.models(dataset, audit.configuration(dataset, None, ["detect.score=0.1"]))
 
 
-@pytest.mark.needs_models
 def test_without_a_note_of_any_run_the_settings_are_as_given(dataset: Dataset) -> None:
     Path(dataset.internal("runs", "00001.json")).unlink()
     assert audit.configuration(dataset, None, ["detect.score=0.3"]).detect.score == 0.3
 
 
-@pytest.mark.needs_models
 def test_broken_lines_of_a_manifest_are_compared_too(tmp_path: Path, photos: Path, models: Networks) -> None:
     (photos / "list.csv").write_text("uri\n,\n")
     dataset = Dataset.at(Storage(), str(tmp_path / "other"))
     broken = [Source(Kind.BROKEN, Object("/list.csv", 10), part=i, trouble="no line") for i in range(2)]
     settings = config.Config()
     terms = contract(settings, models)
-    facts = {"contract": terms, "contract_id": contract_id(terms), "detector": "yunet-n", "embedder": "edgeface-xs"}
+    facts = {"contract": terms, "contract_id": contract_id(terms), **PAIR}
     dataset.open(facts)
     with epochs.taken(dataset) as epoch:
         ledger.settle(dataset, epoch.number)

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import pytest
 
 from facebatch import catalogue, packs
@@ -38,6 +39,23 @@ def test_an_imported_checkpoint_is_found_by_later_runs(
     assert run("models", "import", "extd-32", "--from", str(file)) == 0
     assert "extd-fpn-32-prelu is imported, 62,939 parameters, sha256 36a0e68a" in capsys.readouterr().out
     assert packs.load("extd-32", "detector").parameters == 62_939
+
+
+def test_weights_that_were_trained_at_home_take_the_built_in_ones_place_where_they_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FACEBATCH_CACHE", str(tmp_path / "cache"))
+    built_in = packs.load("facebatch-detector", "detector")
+    graph = onnx.load_from_string(built_in.graph)
+    graph.producer_name = "at home"
+    own = tmp_path / "best.onnx"
+    own.write_bytes(graph.SerializeToString())
+    with pytest.raises(FacebatchError, match=r"best.onnx is not the file that pack facebatch-detector describes"):
+        packs.load("facebatch-detector", "detector", str(own))
+    assert run("models", "import", "facebatch-detector", "--from", str(own), "--trust") == 0
+    assert f"detect.weights={own} uses it, and without that the built-in file stays" in capsys.readouterr().out
+    assert packs.load("facebatch-detector", "detector", str(own)).sha256 != built_in.sha256
+    assert packs.load("facebatch-detector", "detector").sha256 == built_in.sha256
 
 
 def test_files_are_put_in_order_and_missing_ones_are_named(mirror: Callable[..., Path], tmp_path: Path) -> None:
@@ -128,9 +146,11 @@ def test_the_list_has_what_can_be_used_at_once_first_the_most_accurate_above(
     lines = capsys.readouterr().out.splitlines()
     rows = {line.split()[0]: line for line in lines if line.strip()}
     order = list(rows)
-    for first, second in (("scrfd-2.5g", "yunet-n"), ("yunet-n", "ssh-mxnet"), ("edgeface-xs", "w600k-r50")):
+    packed = ("facebatch-detector", "scrfd-2.5g"), ("scrfd-2.5g", "yunet-n"), ("yunet-n", "ssh-mxnet")
+    for first, second in (*packed, ("facebatch-embedder", "edgeface-xs"), ("edgeface-xs", "w600k-r50")):
         assert order.index(first) < order.index(second)
-    assert rows["yunet-n"].split()[:7] == ["yunet-n", "(default)", "here", "0.3", "0.6870", "10", "yes"]
+    assert rows["facebatch-detector"].split()[1:4] == ["(default)", "built", "in"]
+    assert rows["yunet-n"].split()[:6] == ["yunet-n", "here", "0.3", "0.6870", "10", "yes"]
     assert rows["w600k-mbf"].split()[1:3] == ["here", "13.6"]
     assert " no " in rows["w600k-mbf"], "not for commercial use"
     assert rows["ssh-mxnet"].split()[1:3] == ["bring", "it"]
@@ -138,5 +158,5 @@ def test_the_list_has_what_can_be_used_at_once_first_the_most_accurate_above(
     monkeypatch.setenv("FACEBATCH_CACHE", str(tmp_path))
     assert run("models", "list") == 0
     rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.strip()}
-    assert rows["yunet-n"].split()[2:4] == ["to", "pull"]
+    assert rows["yunet-n"].split()[1:3] == ["to", "pull"]
     assert rows["w600k-mbf"].split()[1:3] == ["bring", "it"], "there is no address to pull from"

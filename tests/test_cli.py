@@ -217,6 +217,24 @@ def test_detectors_are_measured_on_annotated_photographs(
 
 
 @pytest.mark.needs_models
+def test_landmarks_are_held_against_a_stronger_detectors(
+    tmp_path: Path, astronaut: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.png").write_bytes(astronaut)
+    (tmp_path / "ground_truth.jsonl").write_text('{"file": "a.png", "boxes": []}')
+    assert cli.main(["eval", "landmarks", "--data", str(tmp_path)]) == 0
+    lines = [line.split() for line in capfd.readouterr().out.splitlines()]
+    assert " ".join(lines[0]) == "detector yunet-n's faces all faces from 16 pixels from 32 pixels from 64 pixels"
+    assert [line[:3] for line in lines[1:]] == [
+        ["yunet-n", "one", "look"],
+        ["yunet-n", "mean", "1"],
+        ["facebatch-detector", "one", "look"],
+        ["facebatch-detector", "mean", "1"],
+    ]
+    assert lines[1][3:6] == ["1", "0.0", "%"]
+
+
+@pytest.mark.needs_models
 def test_embedders_and_alignments_are_measured_on_people(
     tmp_path: Path, astronaut: bytes, hopper: bytes, capfd: pytest.CaptureFixture[str]
 ) -> None:

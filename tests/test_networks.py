@@ -43,7 +43,7 @@ def test_the_networks_of_a_run_and_what_is_said_of_them() -> None:
         "yunet-s",
         "ultra-lightweight-face-detection-slim-320",
         DEFAULT_LANDMARKS,
-        "edgeface-xs",
+        "facebatch-embedder",
     ]
     assert found.facts["landmarks"] == DEFAULT_LANDMARKS
     assert found.facts["gate"] == "yunet-s"
@@ -82,4 +82,4 @@ def test_a_pack_that_does_not_do_what_it_is_named_for_is_refused() -> None:
     with pytest.raises(UsageError, match="no detector pack 'onet'"):
         networks.load(config.load(None, ["gate.model=onet"]))
     with pytest.raises(UsageError, match="gate.model=yunet-n is the detector itself"):
-        networks.load(config.load(None, ["gate.model=yunet-n"]))
+        networks.load(config.load(None, ["detect.pack=yunet-n", "gate.model=yunet-n"]))

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from facebatch import packs
+from facebatch import config, packs
 from facebatch.errors import FacebatchError, UsageError
 from facebatch.packs import Model
+from facebatch.resources import folder
 
 
 def test_every_pack_loads_and_names_its_licence() -> None:
@@ -29,7 +30,8 @@ def test_every_pack_loads_and_names_its_licence() -> None:
     assert mission <= set(found)
     for pack in found.values():
         assert pack.licence.name
-        assert pack.licence.url.startswith("https://")
+        built_in = pack.weights.built_in and (folder("models") / pack.licence.url).is_file()
+        assert built_in or pack.licence.url.startswith("https://")
         for file in pack.weights.files:
             assert file.url or pack.weights.origin, f"{pack.name} does not say where {file.path} comes from"
             assert file.sha256 is None or len(file.sha256) == 64
@@ -79,9 +81,9 @@ def test_an_explicit_path_wins_over_the_mirror_and_the_mirror_over_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Callable[[str, str], Model]
 ) -> None:
     source = packs.read(model("yunet-n", "detector").path) or b""
-    for folder in ("mirror", "cache"):
-        (tmp_path / folder / "yunet").mkdir(parents=True)
-        (tmp_path / folder / "yunet" / "yunet_n_dynamic.onnx").write_bytes(source)
+    for place in ("mirror", "cache"):
+        (tmp_path / place / "yunet").mkdir(parents=True)
+        (tmp_path / place / "yunet" / "yunet_n_dynamic.onnx").write_bytes(source)
     (tmp_path / "mine.onnx").write_bytes(source)
     monkeypatch.setenv("FACEBATCH_MODELS", str(tmp_path / "mirror"))
     monkeypatch.setenv("FACEBATCH_CACHE", str(tmp_path / "cache"))
@@ -105,3 +107,12 @@ def test_a_broken_pack_names_file_and_key(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(packs, "folder", lambda _: tmp_path)
     with pytest.raises(UsageError, match=r"bad\.yaml is no model pack"):
         packs.packs()
+
+
+def test_the_built_in_pair_needs_no_mirror_and_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FACEBATCH_MODELS", str(tmp_path / "mirror"))
+    monkeypatch.setenv("FACEBATCH_CACHE", str(tmp_path / "cache"))
+    defaults = config.Config()
+    pair = packs.load(defaults.detect.pack, "detector"), packs.load(defaults.embed.pack, "embedder")
+    assert [one.pack.weights.built_in for one in pair] == [True, True]
+    assert sum(len(one.graph) for one in pair) <= 8_000_000

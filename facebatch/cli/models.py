@@ -18,7 +18,7 @@ _KINDS = {
     "embedder": "embedders: embed.pack=...",
     "landmarks": "landmarks of detectors without their own: landmarks=...",
 }
-_ORDER = ("here", "to pull", "bring it")
+_ORDER = ("built in", "here", "to pull", "bring it")
 _LEGEND = """
 to pull: `facebatch models pull PACK`; bring it: `facebatch models show PACK` says where files come from.
 accuracy: AP at IoU 0.5 on 282 photos, AUC on 1,200 pairs of aligned faces; ms of one core, an image or a face (README,
@@ -112,7 +112,12 @@ def _import(arguments: argparse.Namespace) -> int:
     pack = packs.pack(arguments.pack)
     model = catalogue.take(pack, arguments.files, arguments.trust, arguments.onnx)
     counted = f", {model.parameters:,} parameters" if model.parameters else ""
-    print(f"{pack.name} is imported{counted}, sha256 {model.sha256}; later runs find it in {packs.cache_folder()}")
+    if pack.weights.built_in:
+        setting = "detect.weights" if pack.kind == "detector" else "embed.weights"
+        use = f"{setting}={model.path} uses it, and without that the built-in file stays"
+    else:
+        use = f"later runs find it in {packs.cache_folder()}"
+    print(f"{pack.name} is imported{counted}, sha256 {model.sha256}; {use}")
     return 0
 
 

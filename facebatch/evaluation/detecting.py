@@ -116,10 +116,7 @@ def available(names: Sequence[str] = ()) -> list[Pack]:
     if names:
         return [packs.pack(name, "detector") for name in names]
     found = [p for p in packs.packs().values() if p.kind == "detector" and p.finds == "faces"]
-    there = [pack for pack in found if all(packs.find(pack))]
-    if not there:
-        raise UsageError("no detector's weights are here: set FACEBATCH_MODELS, or `facebatch models pull` some")
-    return there
+    return [pack for pack in found if all(packs.find(pack))]
 
 
 def measure(

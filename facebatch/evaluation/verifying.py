@@ -159,10 +159,6 @@ def _at_hand(tell: Tell) -> list[str]:
     """The embedders whose weights are found."""
     named = [name for name, pack in packs.packs().items() if pack.kind == "embedder"]
     there = [name for name in named if all(packs.find(packs.pack(name)))]
-    if not there:
-        raise UsageError(
-            f"no embedder's weights are there, of {', '.join(named)}: set FACEBATCH_MODELS to their folder"
-        )
     if absent := [name for name in named if name not in there]:
         tell(f"without weights, and so not judged: {', '.join(absent)}")
     return there

@@ -130,7 +130,10 @@ def _networks(config: Config, console: Console) -> Networks:
     for model in chosen:
         Session(model, CPU).prove_batch()  # a wrong file is refused here, not by a worker an hour later
         kind = "gate" if model is chosen.gate else model.pack.kind
-        say(console, f"{kind} {model.pack.name} from {model.path}, licence: {model.pack.licence.name}")
+        place = "built in" if model.pack.weights.built_in else f"from {model.path}"
+        say(console, f"{kind} {model.pack.name} {place}, licence: {model.pack.licence.name}")
+    if any(model.pack.weights.built_in for model in chosen):
+        say(console, "stronger models than the built-in ones: `facebatch models list`, then detect.pack=, embed.pack=")
     return chosen
 
 

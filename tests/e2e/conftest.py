@@ -24,12 +24,14 @@ from facebatch.pipeline.index import index
 from facebatch.summary import Summary
 from tests.s3 import S3_CREDENTIALS
 
+PUBLISHED = ("detect.pack=yunet-n", "embed.pack=edgeface-xs")
+"""For what hangs on which faces are found: its weights do not change with ours."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.e2e)
-            item.add_marker(pytest.mark.needs_models)
 
 
 @pytest.fixture(scope="session")

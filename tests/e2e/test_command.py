@@ -24,7 +24,7 @@ import pytest
 from PIL import Image
 
 from facebatch.schema import FACES, IMAGES
-from tests.e2e.conftest import assert_same_faces, command, table, vectors
+from tests.e2e.conftest import PUBLISHED, assert_same_faces, command, table, vectors
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
@@ -32,7 +32,7 @@ README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 @pytest.fixture(scope="module")
 def indexed(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     output = tmp_path_factory.mktemp("archive") / "out"
-    return output, command("index", "--input", str(archive), "--output", str(output))
+    return output, command("index", "--input", str(archive), "--output", str(output), *PUBLISHED)
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,7 @@ def small(tmp_path_factory: pytest.TempPathFactory, astronaut: bytes, hopper: by
     return folder / "out"
 
 
+@pytest.mark.needs_models
 def test_the_archive_is_indexed_without_noise(
     archive: Path, indexed: tuple[Path, subprocess.CompletedProcess[str]]
 ) -> None:
@@ -62,6 +63,7 @@ def test_the_archive_is_indexed_without_noise(
     assert re.search(r"memory +\d+\.\d\d +GiB", done.stdout)
 
 
+@pytest.mark.needs_models
 def test_the_archives_statuses_agree_with_pillow_but_for_what_it_does_not_read(
     indexed: tuple[Path, subprocess.CompletedProcess[str]], archive: Path, manifest: list[dict[str, str]]
 ) -> None:
@@ -76,6 +78,7 @@ def test_the_archives_statuses_agree_with_pillow_but_for_what_it_does_not_read(
     assert sum(rules.values()) <= 0.05 * len(judged)
 
 
+@pytest.mark.needs_models
 def test_faces_are_counted_right_and_few_are_invented(
     indexed: tuple[Path, subprocess.CompletedProcess[str]], archive: Path, manifest: list[dict[str, str]]
 ) -> None:
@@ -93,6 +96,7 @@ def test_faces_are_counted_right_and_few_are_invented(
     assert invented <= 2
 
 
+@pytest.mark.needs_models
 def test_the_archive_verifies_and_a_second_run_has_nothing_to_do(
     archive: Path, indexed: tuple[Path, subprocess.CompletedProcess[str]]
 ) -> None:
@@ -100,7 +104,7 @@ def test_the_archive_verifies_and_a_second_run_has_nothing_to_do(
     verified = command("verify", str(output))
     assert (verified.returncode, verified.stdout.splitlines()[-1]) == (0, "the dataset is whole")
     started = time.monotonic()
-    again = command("index", "--input", str(archive), "--output", str(output))
+    again = command("index", "--input", str(archive), "--output", str(output), *PUBLISHED)
     assert again.returncode == 0
     assert "nothing to do: all 849 images are indexed already" in again.stderr
     assert time.monotonic() - started < 60, "it does not start Ray"
@@ -118,7 +122,13 @@ def test_verify_says_what_is_wrong_and_exits_with_three(small: Path, tmp_path: P
 
 def test_a_missing_model_is_one_clear_sentence(small: Path, tmp_path: Path) -> None:
     done = command(
-        "index", "--input", str(small), "--output", str(tmp_path / "out"), FACEBATCH_MODELS=str(tmp_path / "none")
+        "index",
+        "--input",
+        str(small),
+        "--output",
+        str(tmp_path / "out"),
+        "detect.pack=yunet-n",
+        FACEBATCH_MODELS=str(tmp_path / "none"),
     )
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
@@ -201,13 +211,14 @@ def test_the_demo_finds_every_face_invents_none_and_tells_the_people_apart(tmp_p
 
 
 @pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.needs_models
 def test_kill_the_driver_anywhere_and_run_again_gives_the_same_rows_each_once(
     seed: int, archive: Path, tmp_path: Path, indexed: tuple[Path, subprocess.CompletedProcess[str]]
 ) -> None:
     """SIGKILL at random moments between the start and the end of a run; then one run to the end."""
     dice = random.Random(seed)
     output = tmp_path / "out"
-    words = ["index", "--input", str(archive), "--output", str(output), "run.commit_images=30"]
+    words = ["index", "--input", str(archive), "--output", str(output), "run.commit_images=30", *PUBLISHED]
     records = output / "_facebatch" / "records"
     for final in (False, False, False, True):
         running = subprocess.Popen([sys.executable, "-m", "facebatch", *words], stdout=-3, stderr=-3)

@@ -95,6 +95,7 @@ def test_ssdlite_runs_through_the_job_with_weights_that_a_user_brings(
     assert all((image["reason"] == "GATED") == (image["n_persons"] == 0) for image in images)
 
 
+@pytest.mark.needs_models
 @pytest.mark.parametrize("layout", ["fused", "split"])
 def test_a_gate_spares_the_detector_and_a_landmark_network_stands_in_for_it(
     photos: Path, tmp_path: Path, layout: str

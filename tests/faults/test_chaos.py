@@ -30,7 +30,7 @@ from tests.faults.chaos import (
 )
 from tests.s3 import opened
 
-pytestmark = [pytest.mark.faults, pytest.mark.needs_models]
+pytestmark = pytest.mark.faults
 
 SEED = int(os.environ.get("FACEBATCH_CHAOS_SEED") or random.SystemRandom().randrange(1 << 30))
 IN_A_WORKER = ["data", "torn images", "images", "faces", "record", "committed"]

@@ -13,7 +13,7 @@ import pytest
 from tests.faults.nodes import Nodes
 from tests.faults.runs import Run, assert_same, workers
 
-pytestmark = [pytest.mark.faults, pytest.mark.needs_models]
+pytestmark = pytest.mark.faults
 
 Start = Callable[..., Nodes]
 STOPPED = "stopped; what was committed stays, and the same command goes on from there"

@@ -16,7 +16,7 @@ from tests.faults.nodes import Nodes
 from tests.faults.runs import SMALL, assert_same
 
 pytest.importorskip("aiohttp", reason="needs the extra `cluster`: Ray takes jobs only with its dashboard's packages")
-pytestmark = [pytest.mark.faults, pytest.mark.needs_models]
+pytestmark = pytest.mark.faults
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,7 +10,7 @@ import pytest
 from tests.faults.nodes import Nodes
 from tests.faults.runs import Run, assert_same, workers
 
-pytestmark = [pytest.mark.faults, pytest.mark.needs_models]
+pytestmark = pytest.mark.faults
 
 Start = Callable[..., Nodes]
 

@@ -11,7 +11,7 @@ from facebatch.failpoints import VARIABLE
 from tests.e2e.conftest import command, table
 from tests.faults.archives import photos
 
-pytestmark = [pytest.mark.faults, pytest.mark.needs_models]
+pytestmark = pytest.mark.faults
 
 KINDS = {"crash": "WORKER_CRASH", "spin": "TIMEOUT", "eat": "OUT_OF_MEMORY"}
 

@@ -17,7 +17,7 @@ from tests.conftest import encode
 from tests.faults.nodes import Nodes
 from tests.faults.runs import Run, images
 
-pytestmark = [pytest.mark.faults, pytest.mark.needs_models]
+pytestmark = pytest.mark.faults
 
 SCANS = 16
 STORE = 80 << 20

@@ -9,7 +9,7 @@ import pytest
 from facebatch.failpoints import VARIABLE
 from tests.faults.runs import Run, assert_same
 
-pytestmark = [pytest.mark.faults, pytest.mark.needs_models]
+pytestmark = pytest.mark.faults
 
 
 @pytest.mark.parametrize(

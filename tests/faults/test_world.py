@@ -213,11 +213,11 @@ def test_a_run_over_other_inputs_finishes_what_was_planned_before(world: World) 
         (["decode.truncated=accept"], r"decode\.truncated was fail and is now accept"),
         (
             ["embed.pack=w600k-mbf"],
-            "made with embed.pack=edgeface-xs, and this run has embed.pack=w600k-mbf. Say ",
+            "made with embed.pack=facebatch-embedder, and this run has embed.pack=w600k-mbf. Say ",
         ),
         (
             ["detect.pack=slim-320"],
-            "made with detect.pack=yunet-n, and this run has .*slim-320. Say detect.pack=",
+            "made with detect.pack=facebatch-detector, and this run has .*slim-320. Say detect.pack=",
         ),
     ],
 )
