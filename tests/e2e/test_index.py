@@ -210,7 +210,7 @@ def test_an_empty_tar_gives_two_empty_tables(tmp_path: Path) -> None:
 
 
 def test_another_setting_is_refused_before_anything_is_computed(indexed: Run, photos: Path) -> None:
-    with pytest.raises(UsageError, match=r"detector\.score was 0\.5 and is now 0\.9"):
+    with pytest.raises(UsageError, match=r"detector\.score was 0\.8 and is now 0\.9"):
         run([photos], indexed.output, "detect.score=0.9")
 
 

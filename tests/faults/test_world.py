@@ -209,7 +209,7 @@ def test_a_run_over_other_inputs_finishes_what_was_planned_before(world: World) 
 @pytest.mark.parametrize(
     ("words", "difference"),
     [
-        (["detect.score=0.9"], r"detector\.score was 0\.5 and is now 0\.9"),
+        (["detect.score=0.9"], r"detector\.score was 0\.8 and is now 0\.9"),
         (["decode.truncated=accept"], r"decode\.truncated was fail and is now accept"),
         (
             ["embed.pack=w600k-mbf"],
