@@ -57,6 +57,7 @@ def _three_best(name: str, photo: bytes) -> float:
     return float(faces.scores[2])
 
 
+@pytest.mark.needs_models
 def test_ssh_and_arcface_run_through_the_job_with_weights_that_a_user_brings(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, astronaut: bytes
 ) -> None:
