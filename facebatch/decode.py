@@ -69,6 +69,11 @@ class Header:
             return 1
         return next((s for s in (8, 4, 2) if max(self.width, self.height) / s >= above), 1)
 
+    def decoded_pixels(self, limits: Decode) -> int:
+        """How many pixels `decode` will allocate."""
+        scale = self.scale(limits.scale_above) if self.coding == "JPEG" else 1
+        return self.width * self.height // scale**2
+
 
 def probe(data: bytes, limits: Decode) -> Header:
     """The header, within the limits. Raises Undecodable before any pixel is allocated."""
@@ -106,11 +111,9 @@ def decode(data: bytes, header: Header, limits: Decode) -> Picture:
 def decoded_pixels(data: bytes, limits: Decode) -> int:
     """How many pixels `decode` will allocate, from the header alone; 0 where it will refuse."""
     try:
-        header = probe(data, limits)
+        return probe(data, limits).decoded_pixels(limits)
     except Undecodable:
         return 0
-    scale = header.scale(limits.scale_above) if header.coding == "JPEG" else 1
-    return header.width * header.height // scale**2
 
 
 def _set_switches(limits: Decode) -> None:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TypeVar
 
-import psutil
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
+
+from facebatch.family import Family
 
 T = TypeVar("T")
 PLAIN_EVERY = 10.0
@@ -38,8 +39,7 @@ class Progress:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
         self._started = time.monotonic()
-        self.peak_bytes = 0
-        """The most memory that this process and its descendants used together, shared pages counted once."""
+        self._family = Family()
 
     def __enter__(self) -> Progress:
         self._thread.start()
@@ -54,16 +54,21 @@ class Progress:
     def _watch(self) -> None:
         if self._console.is_terminal:
             with Live(console=self._console, refresh_per_second=4, transient=True) as live:
-                while not self._stop.wait(0.5):
-                    self._sample()
+                while not self._stop.wait(1):
+                    self._family.sample()
                     live.update(Text(self.line()))
             return
         last = time.monotonic()
-        while not self._stop.wait(0.5):
-            self._sample()
+        while not self._stop.wait(1):
+            self._family.sample()
             if time.monotonic() - last >= PLAIN_EVERY:
                 last = time.monotonic()
                 self._console.print(self.line(), soft_wrap=True, highlight=False)
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most memory that this process and its descendants used together, shared pages counted once."""
+        return self._family.peak_bytes
 
     def line(self) -> str:
         """The state of the run in one line."""
@@ -81,9 +86,6 @@ class Progress:
             f"{counts.get('skipped', 0)} skipped, {images / max(seconds, 1e-9):.1f} images/s, {left} left"
         )
 
-    def _sample(self) -> None:
-        self.peak_bytes = max(self.peak_bytes, memory_of_family())
-
 
 def listed(stream: Iterable[T], say: Callable[[str], None], every: float = PLAIN_EVERY) -> Iterator[T]:
     """The same stream; while it takes long, how far it is."""
@@ -93,19 +95,6 @@ def listed(stream: Iterable[T], say: Callable[[str], None], every: float = PLAIN
             told = time.monotonic()
             say(f"{number:,} objects listed")
         yield one
-
-
-def memory_of_family() -> int:
-    """Proportional set size of this process and all its descendants, bytes; resident size where that is not known."""
-    me = psutil.Process()
-    total = 0
-    for process in [me, *me.children(recursive=True)]:
-        try:
-            full = process.memory_full_info()
-            total += getattr(full, "pss", full.rss)
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue  # it ended between the listing and the question
-    return total
 
 
 def clock(seconds: float) -> str:

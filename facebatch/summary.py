@@ -92,6 +92,12 @@ class Summary:
     provider: str | None = None
     """On which the networks ran; None where nothing was computed."""
     spared: Spared | None = None
+    spent: dict[str, float] = field(default_factory=dict)
+    """Seconds that all workers together spent reading, in each stage, and writing."""
+    moved: int = 0
+    """Bytes that went through Ray's object store."""
+    planning_seconds: float = 0.0
+    """Until it was known what there is to do."""
 
 
 def show(console: Console, rows: Iterable[Row]) -> None:
@@ -160,6 +166,10 @@ def report(config: Config, summary: Summary) -> dict[str, Any]:
     return begun(config, summary.provider) | {
         "images": summary.new_images,
         "seconds": round(summary.seconds, 3),
+        "whole_seconds": round(summary.whole_seconds, 3),
+        "planning_seconds": round(summary.planning_seconds, 3),
+        "spent": summary.spent,
+        "moved_bytes": summary.moved,
         "peak_bytes": summary.peak_bytes,
         "totals": summary.totals,
         "seats": summary.seats,

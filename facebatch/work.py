@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from facebatch.align import CHIP
+from facebatch.decode import Header
 from facebatch.geometry import Floats, Picture, Pixels, View
 from facebatch.quality import Pose, Quality
 from facebatch.reasons import QualityReason, Reason, Status
@@ -35,8 +36,8 @@ class Face:
 class Work:
     """An image and what the stages have found out about it. A stage fills in its part and never looks elsewhere.
 
-    `picture` is the decoded image. It never leaves the process: between processes travel the encoded bytes, views of
-    detector size, and chips.
+    `header` is what was read of the image to learn its size, until it is decoded; `picture` is the decoded image. They
+    never leave the process: between processes travel the encoded bytes, views of detector size, and chips.
     """
 
     shard_id: str
@@ -69,6 +70,7 @@ class Work:
     views: list[View] = field(default_factory=list)
     faces: list[Face] = field(default_factory=list)
     extra: Extra | None = None
+    header: Header | None = None
     picture: Picture | None = None
 
     @classmethod
@@ -83,7 +85,7 @@ class Work:
     def end(self, reason: Reason, detail: str | None) -> None:
         """Nothing more is to be done for this image: it has no faces, for this reason."""
         self.status, self.reason, self.detail = reason.status, reason, detail
-        self.data, self.picture, self.glance = None, None, None
+        self.data, self.header, self.picture, self.glance = None, None, None, None
         self.views, self.faces = [], []
 
 
@@ -93,11 +95,22 @@ _FLAT = [f for f in WORK if f.name not in ("data", "glance", "views", "faces")]
 def to_table(works: Sequence[Work]) -> pa.Table:
     """Rows of schema WORK, in order."""
     columns = {f.name: [getattr(work, f.name) for work in works] for f in _FLAT}
-    columns["data"] = [work.data for work in works]
     columns["glance"] = [work.glance and _view_row(work.glance) for work in works]
     columns["views"] = [[_view_row(v) for v in work.views] for work in works]
     columns["faces"] = [[_face_row(f) for f in work.faces] for work in works]
-    return pa.Table.from_arrays([pa.array(columns[f.name], f.type) for f in WORK], schema=WORK)
+    data = _binaries([work.data for work in works])
+    arrays = [data if f.name == "data" else pa.array(columns[f.name], f.type) for f in WORK]
+    return pa.Table.from_arrays(arrays, schema=WORK)
+
+
+def _binaries(values: list[bytes | None]) -> pa.Array:
+    """What `pa.array` makes of them, in one allocation of the right size: pyarrow's builder grows by doubling, and its
+    pages, new each time, cost four times the copy (0.7 ms for a camera's photo)."""
+    offsets = np.zeros(len(values) + 1, np.int64)
+    np.cumsum([len(value or b"") for value in values], out=offsets[1:])
+    there = np.packbits(np.array([value is not None for value in values], np.bool_), bitorder="little")
+    buffers = [pa.py_buffer(there), pa.py_buffer(offsets), pa.py_buffer(b"".join(value or b"" for value in values))]
+    return pa.Array.from_buffers(pa.large_binary(), len(values), buffers)
 
 
 def from_table(table: pa.Table) -> list[Work]:

@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = [
     ["errors", "reasons", "ids", "config", "resources", "schema", "formats", "failpoints", "watchdog"],
+    ["stopwatch", "family"],
     ["storage"],
     ["sources"],
     ["geometry", "exif", "fingerprint", "nms", "cost", "plugins", "jxl"],
@@ -32,6 +33,7 @@ LAYERS = [
     ["audit"],
     ["evaluation"],
     ["verdict"],
+    ["bench"],
     ["pipeline", "training"],
     ["cli"],
 ]

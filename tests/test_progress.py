@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 
@@ -12,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from facebatch import progress
-from facebatch.progress import Progress, Target, clock, listed, memory_of_family
+from facebatch.progress import Progress, Target, clock, listed
 
 COUNTS = {"images": 50, "faces": 7, "failed": 2, "skipped": 1, "bytes": 500}
 
@@ -46,17 +44,6 @@ def test_what_is_left_is_told_by_images_else_by_bytes_else_not(monkeypatch: pyte
         shown = Progress(Console(file=io.StringIO()), target, lambda counts=counts: counts)  # type: ignore[misc]
         shown._started = time.monotonic() - 10
         assert shown.line().endswith(left)
-
-
-def test_memory_is_that_of_all_processes_together() -> None:
-    before = memory_of_family()
-    program = "x = bytearray(200_000_000); print(flush=True); input()"
-    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
-        assert child.stdout
-        child.stdout.readline()
-        during = memory_of_family()
-        child.kill()
-    assert 190e6 < during - before < 300e6
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (7.4, "0:07"), (751, "12:31"), (10931, "3:02:11")])

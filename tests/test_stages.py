@@ -122,8 +122,9 @@ def test_pictures_are_held_within_the_budget() -> None:
 
 
 def test_several_threads_give_the_same() -> None:
-    threaded = FusedStage(CONFIG, NETWORKS, Place(threads=4))(_works() * 5)
-    for one, other in zip(threaded, _fused(_works() * 5), strict=True):
+    many, again = ([work for _ in range(5) for work in _works()] for _ in range(2))
+    threaded = FusedStage(CONFIG, NETWORKS, Place(threads=4))(many)
+    for one, other in zip(threaded, _fused(again), strict=True):
         assert _timeless(one).equals(_timeless(other))
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any
 
+import pyarrow as pa
 from ray.data import DataContext
 from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
@@ -13,6 +15,7 @@ from facebatch.plan import Shard
 from facebatch.reader import Reader
 from facebatch.schema import WORK
 from facebatch.sources import Ranges
+from facebatch.stopwatch import Stopwatch
 
 _MOST_TASKS = 4096
 """Read tasks of a run at most: the driver keeps a closure for each, so many shards share one."""
@@ -21,9 +24,11 @@ _MOST_TASKS = 4096
 class ShardSource(Datasource):
     """Shards and what of them is done, as read tasks of about equal bytes."""
 
-    def __init__(self, reader: Reader, guard: Guard, block_bytes: int, shards: Iterable[tuple[Shard, Ranges]]) -> None:
+    def __init__(
+        self, reader: Reader, guard: Guard, block_bytes: int, shards: Iterable[tuple[Shard, Ranges]], meter: Any
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._reader, self._guard, self._block_bytes = reader, guard, block_bytes
+        self._reader, self._guard, self._block_bytes, self._meter = reader, guard, block_bytes, meter
         shards = list(shards)
         size = -(-len(shards) // _MOST_TASKS) or 1
         self._groups = [shards[start : start + size] for start in range(0, len(shards), size)]
@@ -41,8 +46,17 @@ class ShardSource(Datasource):
         return [self._task(group) for group in self._groups]
 
     def _task(self, group: list[tuple[Shard, Ranges]]) -> ReadTask:
-        reader, guard, block_bytes = self._reader, self._guard, self._block_bytes
+        reader, guard, block_bytes, meter = self._reader, self._guard, self._block_bytes, self._meter
         metadata = BlockMetadata(
             num_rows=None, size_bytes=sum(shard.bytes for shard, _ in group), input_files=None, exec_stats=None
         )
-        return ReadTask(lambda: reader.tables(group, guard, block_bytes), metadata, schema=WORK)
+        return ReadTask(lambda: _metered(reader.tables(group, guard, block_bytes), meter), metadata, schema=WORK)
+
+
+def _metered(tables: Iterator[pa.Table], meter: Any) -> Iterator[pa.Table]:
+    """The same tables; the meter is told when the first byte was asked for, and what reading took."""
+    watch = Stopwatch()
+    meter.began.remote()
+    for table in watch.waiting_for("read", tables):
+        meter.add.remote(watch.taken() | {"moved": table.nbytes})
+        yield table

@@ -38,6 +38,7 @@ from facebatch.session import CPU, CUDA, Session, providers
 from facebatch.sink import Writer
 from facebatch.sources import inputs
 from facebatch.sources.base import Base
+from facebatch.stopwatch import parts
 from facebatch.storage import Storage
 from facebatch.summary import Spared, Summary, begun, report
 
@@ -48,13 +49,16 @@ BYTES_A_PHOTO = 300_000
 @dataclass(frozen=True)
 class Cost:
     """What the job took: seconds, bytes of memory at most, the GPUs that the workers of each stage saw, on what the
-    networks ran, and what a gate has saved."""
+    networks ran, what a gate has saved, the seconds that all workers together spent in each stage, and the bytes that
+    went through the object store."""
 
     seconds: float = 0.0
     peak_bytes: int = 0
     seats: dict[str, list[str]] = field(default_factory=dict)
     provider: str | None = None
     spared: Spared | None = None
+    spent: dict[str, float] = field(default_factory=dict)
+    moved: int = 0
 
 
 def index(config: Config, console: Console) -> Summary:
@@ -92,6 +96,7 @@ def _run(config: Config, console: Console) -> Summary:
         state = _released(dataset, epoch.guard, ledger.settle(dataset, epoch.number), again, console)
         shards = _planned(dataset, epoch.guard, config, console)
         todo = [shard for shard in shards if state.missing(shard)]
+        planning = time.monotonic() - started
         _announce(console, shards, todo, state)
         writer = Writer(dataset, epoch.guard, facts)
         cost = _compute(config, console, epoch, writer, chosen, todo, state) if todo else Cost()
@@ -113,6 +118,9 @@ def _run(config: Config, console: Console) -> Summary:
             cost.seats,
             cost.provider,
             cost.spared,
+            cost.spent,
+            cost.moved,
+            planning,
         )
         dataset.note_run(epoch.number, report(config, summary))
         failpoint("end")
@@ -220,11 +228,11 @@ def _compute(
         writer.dataset.note_run(epoch.number, begun(config, provider))
         reader = Reader(writer.dataset, Base.at(config.base_uri), config.decode.max_bytes)
         left = [(shard, state.done.get(shard.shard_id, [])) for shard in todo]
-        source = ShardSource(reader, epoch.guard, layout.block_bytes, left)
         meter = Meter()
+        source = ShardSource(reader, epoch.guard, layout.block_bytes, left, meter.handle)
         journal = RemoteJournal()
         job = jobs.Job.of(config, chosen, meter.handle, journal)
-        started = time.monotonic()
+        started = time.time()
         try:
             with Progress(console, Target(known, size), meter.read) as progress:
                 jobs.run(job, source, layout, writer)
@@ -233,8 +241,12 @@ def _compute(
             raise
         except (ray.exceptions.RayError, ExecutionTimeoutError) as error:
             raise _translated(error, config.run) from error
-        seconds = time.monotonic() - started
-        return Cost(seconds, progress.peak_bytes, meter.seats(), provider, Spared.of(meter.read()))
+        seconds = time.time() - (meter.first_byte() or started)
+        counted = meter.read()
+        spent = {name: round(took, 3) for name, took in parts(counted).items()}
+        return Cost(
+            seconds, progress.peak_bytes, meter.seats(), provider, Spared.of(counted), spent, counted.get("moved", 0)
+        )
 
 
 _ON = "What was committed stays, and the same command goes on from there"

@@ -26,6 +26,7 @@ from facebatch.pipeline.pools import TASK_CPUS, Layout, Pool
 from facebatch.pipeline.watch import Watch
 from facebatch.sink import Writer
 from facebatch.stages import ChipStage, DecodeStage, DetectStage, EmbedStage, FusedStage, Place, Stage
+from facebatch.stopwatch import Stopwatch
 from facebatch.suspects import Cautious, Notes
 from facebatch.trial import Rules
 from facebatch.work import Work, from_table, to_table
@@ -72,7 +73,11 @@ def run(job: Job, source: ShardSource, layout: Layout, writer: Writer) -> None:
     _configure(layout, job.config.run)
     retries = _remote_args(max_retries=job.config.run.restarts)
     rows = ray.data.read_datasource(
-        source, override_num_blocks=len(source), num_cpus=TASK_CPUS, ray_remote_args=retries
+        source,
+        override_num_blocks=len(source),
+        num_cpus=TASK_CPUS,
+        concurrency=layout.readers,
+        ray_remote_args=retries,
     )
     if layout.name == "fused":
         rows = _actors(rows, job, layout.pools[0], fused, last=True)
@@ -82,31 +87,32 @@ def run(job: Job, source: ShardSource, layout: Layout, writer: Writer) -> None:
         rows = _actors(rows, job, detect, detecting)
         rows = _tasks(rows, job, chip, layout.decode_cpus)
         rows = _actors(rows, job, embed, embedding, last=True)
-    sink = CommitSink(writer, layout.commit_images)
+    sink = CommitSink(writer, layout.commit_images, job.meter)
     rows.write_datasink(sink, ray_remote_args={"num_cpus": TASK_CPUS, **retries})
 
 
-def fused(job: Job, place: Place) -> Stage:
-    return FusedStage(job.config, Networks(**{name: ray.get(model) for name, model in job.models.items()}), place)
+def fused(job: Job, place: Place, watch: Stopwatch) -> Stage:
+    networks = Networks(**{name: ray.get(model) for name, model in job.models.items()})
+    return FusedStage(job.config, networks, place, watch)
 
 
-def decode(job: Job, place: Place) -> Stage:
-    return DecodeStage(job.config, job.detector_pack, place, gate=job.gate_pack)
+def decode(job: Job, place: Place, watch: Stopwatch) -> Stage:
+    return watch.around("decode", DecodeStage(job.config, job.detector_pack, place, gate=job.gate_pack))
 
 
-def detecting(job: Job, place: Place) -> Stage:
-    return DetectStage(job.config, job.model("detector"), place, job.model_or_none("gate"))
+def detecting(job: Job, place: Place, watch: Stopwatch) -> Stage:
+    return watch.around("detect", DetectStage(job.config, job.model("detector"), place, job.model_or_none("gate")))
 
 
-def chip(job: Job, place: Place) -> Stage:
-    return ChipStage(job.config, place, job.model_or_none("landmarks"))
+def chip(job: Job, place: Place, watch: Stopwatch) -> Stage:
+    return watch.around("chip", ChipStage(job.config, place, job.model_or_none("landmarks")))
 
 
-def embedding(job: Job, place: Place) -> Stage:
-    return EmbedStage(job.config, job.model("embedder"), place)
+def embedding(job: Job, place: Place, watch: Stopwatch) -> Stage:
+    return watch.around("embed", EmbedStage(job.config, job.model("embedder"), place))
 
 
-Recipe = Callable[[Job, Place], Stage]
+Recipe = Callable[[Job, Place, Stopwatch], Stage]
 
 
 class StageActor:
@@ -114,16 +120,28 @@ class StageActor:
 
     def __init__(self, job: Job, recipe: Recipe, pool: Pool, last: bool) -> None:
         job.meter.seat.remote(pool.name, devices(pool.gpus))
-        self._stage = Cautious(pool.name, recipe(job, replace(pool.place, restarted=True)), job.journal, job.rules)
-        self._batch = job.config.run.batch
-        self._meter = job.meter if last else None
+        watch = Stopwatch()
+        stage = recipe(job, replace(pool.place, restarted=True), watch)
+        self._work = Worker(Cautious(pool.name, stage, job.journal, job.rules), job, watch, last)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        return self._work(table)
+
+
+class Worker:
+    """A stage that is given tables and gives tables, and tells the meter what that took."""
+
+    def __init__(self, stage: Cautious, job: Job, watch: Stopwatch, last: bool = False) -> None:
+        self._stage, self._watch, self._last = stage, watch, last
+        self._batch, self._meter = job.config.run.batch, job.meter
 
     def __call__(self, table: pa.Table) -> pa.Table:
         done = []
-        for works in self._stage.block(_batches(table, self._batch)):
-            if self._meter is not None:
-                self._meter.add.remote(counted(works))
-            done.append(to_table(works))
+        for works in self._stage.block(self._watch.waiting_for("table", _batches(table, self._batch))):
+            with self._watch.timing("table"):
+                done.append(to_table(works))
+            counts = counted(works) if self._last else {}
+            self._meter.add.remote(counts | self._watch.taken() | {"moved": done[-1].nbytes})
         return pa.concat_tables(done)
 
 
@@ -148,8 +166,9 @@ def _actors(rows: Any, job: Job, pool: Pool, recipe: Recipe, last: bool = False)
 def _tasks(rows: Any, job: Job, recipe: Recipe, cpus: float) -> Any:
     def work(table: pa.Table) -> pa.Table:
         job.meter.seat.remote(recipe.__name__, devices(0))
-        stage = Cautious(recipe.__name__, recipe(job, Place(restarted=True)), job.journal, job.rules)
-        return pa.concat_tables([to_table(works) for works in stage.block(_batches(table, job.config.run.batch))])
+        watch = Stopwatch()
+        stage = Cautious(recipe.__name__, recipe(job, Place(restarted=True), watch), job.journal, job.rules)
+        return Worker(stage, job, watch)(table)
 
     work.__name__ = recipe.__name__
     return rows.map_batches_internal(
@@ -195,3 +214,4 @@ def _configure(layout: Layout, run: Run) -> None:
     context.wait_for_min_actors_s = 300  # a pool that cannot start fails the job, and does not crawl
     context.execution_no_progress_timeout_s = run.patience
     context.custom_execution_callback_classes = [Watch]
+    context.memory_usage_poll_interval_s = None  # it walks the pages of each worker every second, for statistics

@@ -5,6 +5,7 @@ Losing them must never cost a run, so additions are not awaited, and what cannot
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 
 import ray
@@ -42,6 +43,14 @@ class Meter:
         self._last = now
         return dict(self._before + self._last)
 
+    def first_byte(self) -> float | None:
+        """When the first reader began, in seconds of the clock; None where that is not known."""
+        try:
+            first: float | None = ray.get(self.handle.first.remote(), timeout=_PATIENCE)
+        except ray.exceptions.RayError:
+            return None
+        return first
+
     def seats(self) -> dict[str, list[str]]:
         """For each stage the GPUs that its workers see, as CUDA counts them on their node; '' for none."""
         try:
@@ -56,6 +65,14 @@ class _Counts:
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
         self._seats: dict[str, list[str]] = {}
+        self._first: float | None = None
+
+    def began(self) -> None:
+        """Note that a reader begins. By the clock of this process, which is the driver's."""
+        self._first = self._first or time.time()
+
+    def first(self) -> float | None:
+        return self._first
 
     def add(self, counts: dict[str, int]) -> None:
         self._counts.update(counts)

@@ -88,6 +88,8 @@ class Layout:
     pools: tuple[Pool, ...]
     tasks: tuple[float, ...]
     """The CPUs that a task of each kind beside the pools asks for."""
+    readers: int
+    """Tasks that read at the same time."""
     block_bytes: int
     commit_images: int
     memory: int
@@ -126,7 +128,8 @@ def lay_out(machine: Machine, run: config.Run, work: Work, available: list[str])
     why_memory = f"about {memory / 2**30:.1f} GiB of memory: {holders} hold {each}"
     why_sizes = f"blocks of {block >> 20} MiB, a commit every {commit} images: about {work.images} images to do"
     why = (why_provider, why_name, why_pools, why_memory, why_sizes)
-    layout = Layout(name, pools, tasks, block, commit, memory, why)
+    readers = math.ceil(actors / 2)  # one reads 500 files a second from a disk, 100 from a store 80 ms away
+    layout = Layout(name, pools, tasks, readers, block, commit, memory, why)
     check(layout, machine)
     return layout
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import pickle
 import tarfile
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 from ray import cloudpickle
@@ -22,6 +25,22 @@ from facebatch.sources.inputs import expand
 from facebatch.storage import Object, Storage
 from facebatch.work import Work, from_table
 from tests.test_epochs import Blind
+
+
+@dataclass
+class Told:
+    """A meter that remembers. Class-wide, because read tasks arrive in workers as copies."""
+
+    begun: ClassVar[list[None]] = []
+    counts: ClassVar[list[dict[str, int]]] = []
+
+    @property
+    def began(self) -> SimpleNamespace:
+        return SimpleNamespace(remote=lambda: self.begun.append(None))
+
+    @property
+    def add(self) -> SimpleNamespace:
+        return SimpleNamespace(remote=self.counts.append)
 
 
 @pytest.fixture
@@ -43,7 +62,7 @@ def dataset(tmp_path: Path) -> Dataset:
 
 
 def _source(dataset: Dataset, shards: list[tuple[Shard, Ranges]], base: str | None = None) -> ShardSource:
-    return ShardSource(Reader(dataset, Base.at(base), max_bytes=10_000), Blind(1), 20_000, shards)
+    return ShardSource(Reader(dataset, Base.at(base), max_bytes=10_000), Blind(1), 20_000, shards, Told())
 
 
 def _read(source: ShardSource) -> list[Work]:
@@ -94,3 +113,13 @@ def test_an_identity_is_the_one_that_was_planned_wherever_the_base_now_lies(tmp_
     works = _read(_source(made, [(shard, []) for shard in plan.shards(made)], str(there)))
     assert [(w.uri, w.data) for w in works] == [("a.jpg", b"a"), (str(there / "b.jpg"), b"b")]
     assert [tuple(w.extra or ()) for w in works] == [carried, carried]
+
+
+def test_the_meter_is_told_of_the_first_byte_and_of_what_moves(dataset: Dataset) -> None:
+    Told.begun.clear()
+    Told.counts.clear()
+    shards = plan.shards(dataset)
+    _read(_source(dataset, [(shard, []) for shard in shards]))
+    assert len(Told.begun) == len(shards)
+    assert sum(told["moved"] for told in Told.counts) > 100 * 1000
+    assert all(told["read_us"] > 0 for told in Told.counts)
