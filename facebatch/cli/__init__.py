@@ -14,7 +14,7 @@ from typing import NoReturn
 
 import facebatch
 from facebatch import config, demo, summary
-from facebatch.cli import evaluation, models
+from facebatch.cli import bench, evaluation, models
 from facebatch.cli.base import EPILOG, command, configured, count, quiet, show_table, stderr, stdout
 from facebatch.dataset import Dataset
 from facebatch.errors import FacebatchError, UsageError
@@ -196,6 +196,7 @@ def _parser() -> argparse.ArgumentParser:
 
     models.declare(commands)
     evaluation.declare(commands)
+    bench.declare(commands)
 
     trial = command(
         commands, "demo", _demo, "index a few photographs that other packages carry, and check what was found"

@@ -121,6 +121,22 @@ def panels(file: str | Path, x: str, curves: Sequence[tuple[str, tuple[ArrayLike
     _save(figure, file)
 
 
+def bars(file: str | Path, x: str, values: Mapping[str, Sequence[float]]) -> None:
+    """A bar for each name, as long as the median of its values, the first above; each value is a dot on it."""
+    figure, axes = _axes(x, "", left=0.2, right=0.97)
+    figure.set_size_inches(_SIZE[0], 0.9 + 0.4 * len(values))
+    for k, each in enumerate(values.values()):
+        middle = float(np.median(each))
+        axes.barh(k, middle, height=0.6, color=_COLOURS[k % len(_COLOURS)], alpha=0.85)
+        axes.scatter(each, [k] * len(each), s=9, color="#202020", zorder=3)
+        axes.annotate(f"{middle:.1f}", (max(each), k), (6, 0), textcoords="offset points", va="center", fontsize=8)
+    axes.set_yticks(range(len(values)), list(values))
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
+    axes.margins(x=0.1)
+    _save(figure, file)
+
+
 def _axes(x: str, y: str, left: float = 0.1, right: float = 0.74) -> tuple[Figure, Axes]:
     try:
         from matplotlib.figure import Figure

@@ -1,0 +1,69 @@
+"""The floor and InsightFace as programs of their own: `python -m facebatch.bench.entrant NAME TASK`.
+
+TASK is JSON: `folder` of an archive, and `settings` as `key=value` words. The last line they print is a `Told`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from facebatch import config, networks
+from facebatch.bench import floor
+from facebatch.bench.contest import Told, cores
+from facebatch.config import Config
+from facebatch.stopwatch import parts
+
+
+def bare(settings: Config, files: list[Path]) -> Told:
+    """The floor, in a process per core."""
+    began, done = floor.run(settings, files, settings.run.actors or cores())
+    spent: Counter[str] = Counter()
+    for one in done:
+        spent.update(one.spent)
+    seconds = max(one.ended for one in done) - began
+    return Told(sum(one.images for one in done), sum(one.faces for one in done), seconds, parts(spent))
+
+
+def insightface(settings: Config, files: list[Path]) -> Told:
+    """InsightFace's FaceAnalysis as its README has it, with the detector and embedder that are configured: one image
+    after the other in one process, ONNX Runtime on all cores. Vectors are kept in memory, nothing is written."""
+    import cv2
+    from insightface.app import FaceAnalysis
+
+    chosen = networks.load(settings)
+    with tempfile.TemporaryDirectory() as folder:
+        for model in (chosen.detector, chosen.embedder):
+            os.symlink(Path(model.path).resolve(), Path(folder) / f"{model.pack.kind}.onnx")
+        app = FaceAnalysis(folder, providers=["CPUExecutionProvider"])
+        close_up = settings.detect.close_up and chosen.detector.pack.close_up
+        app.prepare(ctx_id=-1, det_thresh=chosen.detector.pack.score, det_size=None if close_up else (640, 640))
+    app.get(cv2.imread(str(files[0])))  # warms up
+    began = time.time()
+    found = [
+        [(face.bbox, face.det_score, face.normed_embedding) for face in app.get(cv2.imread(str(path)))]
+        for path in files
+    ]
+    return Told(len(files), sum(map(len, found)), time.time() - began)
+
+
+ENTRANTS: dict[str, Callable[[Config, list[Path]], Told]] = {"floor": bare, "insightface": insightface}
+
+
+def main(name: str, task: str) -> None:
+    """Run one of them."""
+    given = json.loads(task)
+    files = sorted(path for path in Path(given["folder"]).rglob("*.jpg"))
+    told = ENTRANTS[name](config.load(None, given["settings"]), files)
+    sys.stdout.write("\n" + json.dumps(asdict(told)) + "\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

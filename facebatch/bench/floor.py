@@ -1,0 +1,148 @@
+"""The floor: reading, JPEG decoding, resizing, the detector, cutting out and the embedder as bare calls, in one process
+per core. No Ray, no Parquet, no hashes, no metadata, no recovery: what is left when all that a pipeline adds is gone.
+
+Each part is called as facebatch calls it, with the same packs, passes and decode scale, so that both do equal work.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.sharedctypes import Synchronized
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from typing import cast
+
+import simplejpeg
+
+from facebatch import networks
+from facebatch.align import chip_by_box, chip_by_landmarks
+from facebatch.config import Config
+from facebatch.detect import Detector, Settings, views
+from facebatch.embed import Embedder
+from facebatch.geometry import Floats, Picture, Pixels, halvings
+from facebatch.landmarks import Landmarker, crop
+from facebatch.networks import Networks
+from facebatch.session import CPU, Session
+from facebatch.stopwatch import Stopwatch
+
+_TAKEN = 8
+"""Images that a process takes at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What one process did: images, faces, microseconds by part, and when it ended."""
+
+    images: int
+    faces: int
+    spent: dict[str, int]
+    ended: float
+
+
+def run(config: Config, files: list[Path], processes: int) -> tuple[float, list[Done]]:
+    """All files through bare calls. Returns when the first byte was asked for, and what each process did."""
+    context = multiprocessing.get_context("spawn")
+    taken = context.Value("q", 0)
+    start = context.Barrier(processes + 1)
+    answers = context.SimpleQueue()
+    workers = [
+        context.Process(target=_work, args=(config, files, taken, start, answers), name=f"floor-{k}")
+        for k in range(processes)
+    ]
+    for worker in workers:
+        worker.start()
+    start.wait()
+    began = time.time()
+    done = [answers.get() for _ in workers]
+    for worker in workers:
+        worker.join()
+    return began, done
+
+
+class Bare:
+    """The networks of one process, and the calls from bytes to vectors."""
+
+    def __init__(self, config: Config, chosen: Networks, threads: int = 1) -> None:
+        self._scale_above = config.decode.scale_above
+        self._settings = Settings.of(config.detect, chosen.detector.pack)
+        self._detect = Detector(Session(chosen.detector, CPU, threads), self._settings)
+        self._landmarks = chosen.landmarks
+        self._locate = Landmarker(Session(chosen.landmarks, CPU, threads)) if chosen.landmarks else None
+        self._embed = Embedder(Session(chosen.embedder, CPU, threads), config.embed.batch, config.embed.flip)
+        self.batch = config.embed.batch
+        self.watch = Stopwatch()
+
+    def chips(self, path: Path) -> list[Pixels]:
+        """The faces of a file, cut out."""
+        timing = self.watch.timing
+        with timing("read"):
+            data = path.read_bytes()
+        with timing("decode"):
+            picture = self._decoded(data)
+            seen = views(picture, self._settings)
+        with timing("detect"):
+            (found,) = self._detect([seen], [(picture.width, picture.height)])
+        with timing("chip"):
+            points: list[Floats] = list(found.landmarks) if found.landmarks is not None else []
+            if self._locate and self._landmarks and len(found):
+                crops = [crop(picture, box, self._landmarks.pack) for box in found.boxes]
+                points = self._locate(crops, list(found.boxes))
+            if points:
+                return [chip_by_landmarks(picture, spots) for spots in points]
+            return [chip_by_box(picture, box) for box in found.boxes]
+
+    def embed(self, chips: list[Pixels]) -> int:
+        """Their vectors, which are dropped; how many there were."""
+        with self.watch.timing("embed"):
+            return len(self._embed(chips).vectors)
+
+    def _decoded(self, data: bytes) -> Picture:
+        height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+        above = self._scale_above
+        scale = next((s for s in (8, 4, 2) if max(width, height) / s >= above), 1) if above else 1
+        pixels = cast(
+            Pixels,
+            simplejpeg.decode_jpeg(data, "RGB", min_width=-(-width // scale), min_height=-(-height // scale))
+            if scale > 1
+            else simplejpeg.decode_jpeg(data, "RGB"),
+        )
+        return Picture(halvings(pixels), width, height, scale)
+
+
+def _work(
+    config: Config,
+    files: list[Path],
+    taken: Synchronized[int],
+    start: Barrier,
+    answers: multiprocessing.SimpleQueue[Done],
+) -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"
+    bare = Bare(config, networks.load(config))
+    bare.embed(bare.chips(files[0]) * 2)  # sessions and decoders warm up
+    bare.watch.taken()
+    start.wait()
+    images = faces = 0
+    chips: list[Pixels] = []
+    for path in _shared(files, taken):
+        chips += bare.chips(path)
+        images += 1
+        if len(chips) >= bare.batch:
+            faces += bare.embed(chips)
+            chips = []
+    faces += bare.embed(chips)
+    answers.put(Done(images, faces, bare.watch.taken(), time.time()))
+
+
+def _shared(files: list[Path], taken: Synchronized[int]) -> Iterator[Path]:
+    """The files that this process gets, a few at a time, until all are given."""
+    while True:
+        with taken.get_lock():
+            first = taken.value
+            taken.value = first + _TAKEN
+        if first >= len(files):
+            return
+        yield from files[first : first + _TAKEN]
