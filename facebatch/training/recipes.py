@@ -17,7 +17,7 @@ from facebatch import packs
 from facebatch.errors import FacebatchError, UsageError
 from facebatch.evaluation.landmarks import finder, steadied
 from facebatch.training import checkpoint, crops, faces, photos
-from facebatch.training.detector import Detection, kind
+from facebatch.training.detector import CANDIDATES, Detection, kind
 from facebatch.training.embedder import Distillation, alike_blocks
 from facebatch.training.loop import Plan, Tell, fit
 from facebatch.training.losses import POINTS
@@ -126,7 +126,8 @@ def _taught(marked: Sequence[Photo], teacher: str, sure: float, folder: Path, te
     file = folder / _LABELS
     if not file.exists():
         model = packs.load(teacher, "detector")
-        find = steadied(finder(replace(model, pack=replace(model.pack, score=_UNSEEN)), torch.get_num_threads()))
+        eager = replace(model, pack=replace(model.pack, score=_UNSEEN))
+        find = steadied(finder(eager, threads=torch.get_num_threads(), most=CANDIDATES))
         tell(f"{teacher} looks at {len(marked)} photographs")
         photos.remember([photos.taught(photo, find, sure) for photo in marked], file)
     return photos.remembered(file, marked)
