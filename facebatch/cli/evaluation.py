@@ -100,10 +100,10 @@ def _detection(arguments: argparse.Namespace) -> int:
 def _landmarks(arguments: argparse.Namespace) -> int:
     from facebatch.evaluation import detecting, landmarks
 
-    settings = config.load(arguments.config, arguments.settings)
-    truths = detecting.read_data(arguments.data).truths
+    settings, tell = config.load(arguments.config, arguments.settings), _teller()
+    truths, chosen = detecting.read_data(arguments.data).truths, arguments.detector or [settings.detect.pack]
     with quiet():
-        found = landmarks.measure(truths, arguments.detector or [settings.detect.pack], arguments.reference)
+        found = landmarks.measure(truths, chosen, arguments.reference, settings, tell)
     rows = [
         [name, looks, str(len(apart)), *(landmarks.said(apart, side) for side in landmarks.SIDES)]
         for (name, looks), apart in found.items()

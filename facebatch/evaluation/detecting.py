@@ -149,7 +149,7 @@ def _measured(model: Model, name: str, config: Config, settings: Settings, truth
     detector = Detector(Session(model, CPU, threads=1), settings, batch=1, most=_MOST)
 
     def one(truth: Truth) -> tuple[Found, float, str | None]:
-        data = _bytes(truth.path)
+        data = truth.read()
         (work,) = decode([Work("evaluation", 0, truth.path, "", len(data), data=data)])
         if not work.views:
             return Found(np.empty((0, 4), np.float32), np.empty(0, np.float32)), 0.0, f"{truth.path}: {work.detail}"
@@ -163,13 +163,6 @@ def _measured(model: Model, name: str, config: Config, settings: Settings, truth
     unread = [trouble for *_, trouble in rows if trouble is not None]
     milliseconds = 1000 * float(np.median(seen)) if seen else float("nan")
     return Measured(model.pack, name, settings, [found for found, *_ in rows], milliseconds, unread)
-
-
-def _bytes(path: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path}, which the annotations name, cannot be read: {error.strerror}") from error
 
 
 def _judged(measured: Measured, data: Data, rule: Rule) -> Result:

@@ -1,20 +1,19 @@
 """How far a detector's landmarks are from another's, on the faces that both find.
 
 Where nobody has marked landmarks a stronger detector's are all there is, and those tremble: when a picture moves by a
-few pixels, YuNet's move by a tenth of the distance between the eyes (median). Their mean over several looks does less.
+few pixels, YuNet's move by a seventh of the distance between the eyes (median). Their mean over several looks moves
+less.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
 from facebatch import packs
-from facebatch.config import Decode, Detect
-from facebatch.decode import decode, probe
+from facebatch.config import Config, Detect
 from facebatch.detect import Detector, Faces, Settings, views
 from facebatch.errors import UsageError
 from facebatch.evaluation.matching import iou
@@ -22,10 +21,12 @@ from facebatch.evaluation.truth import Truth
 from facebatch.geometry import Floats, Picture, Pixels, halvings
 from facebatch.packs import Model
 from facebatch.session import CPU, Session
+from facebatch.stages import open_picture
+from facebatch.work import Work
 
 _SAME = 0.5
 """IoU from which on two boxes show the same face."""
-_MOST = 750
+_PLAIN = Detect()
 SIDES = (0, 16, 32, 64)
 """Of faces, in pixels, by which figures are told apart."""
 _LOOKS = (
@@ -42,7 +43,7 @@ Finder = Callable[[Pixels], Faces]
 @dataclass(frozen=True, slots=True)
 class Apart:
     """A face that both find. share: the mean distance of its five points, in distances between the eyes, which are 1
-    pixel at least; side: of its box in pixels, the shorter."""
+    pixel at least; side: the shorter one of its box, in pixels of the picture as it is decoded."""
 
     share: float
     side: float
@@ -54,10 +55,11 @@ def said(apart: Sequence[Apart], side: float) -> str:
     return f"{100 * np.median(shares):.1f} % ({100 * np.mean(shares):.1f})" if shares else ""
 
 
-def finder(model: Model, threads: int = 1) -> Finder:
-    """A detector of pictures as the job runs it, with the looks of its pack."""
-    settings = Settings.of(Detect(model.pack.name), model.pack)
-    network = Detector(Session(model, CPU, threads), settings, most=_MOST)
+def finder(model: Model, chosen: Detect = _PLAIN, threads: int = 1, most: int = 0) -> Finder:
+    """A detector of pictures as the job runs it, with the looks of its pack and these settings (their pack and weights
+    do not matter). most: as of `Detector`."""
+    settings = Settings.of(chosen, model.pack)
+    network = Detector(Session(model, CPU, threads), settings, most=most)
 
     def find(pixels: Pixels) -> Faces:
         height, width, _ = pixels.shape
@@ -67,8 +69,7 @@ def finder(model: Model, threads: int = 1) -> Finder:
 
 
 def steadied(find: Finder) -> Finder:
-    """A detector whose landmarks are means over several looks at a picture: mirrored, moved, and made smaller. Those of
-    YuNet move by a tenth of the distance between the eyes (median) when the picture moves by a few pixels."""
+    """A detector whose landmarks are means over several looks at a picture: mirrored, moved, and made smaller."""
 
     def looked(pixels: Pixels) -> Faces:
         first = find(pixels)
@@ -125,23 +126,38 @@ def compare(own: Faces, reference: Faces) -> list[Apart]:
     return found
 
 
-def measure(truths: Sequence[Truth], detectors: Sequence[str], reference: str) -> dict[tuple[str, str], list[Apart]]:
+def measure(
+    truths: Sequence[Truth],
+    detectors: Sequence[str],
+    reference: str,
+    config: Config,
+    tell: Callable[[str], object],
+) -> dict[tuple[str, str], list[Apart]]:
     """On the photographs of these truths (their boxes do not matter): how far each detector's landmarks are from the
-    reference's as it sees the picture (`one look`) and from their mean over six looks (`mean`). The reference is among
-    the detectors: it is away from its own mean. Raises UsageError for detectors without landmarks."""
+    reference's as it sees the picture (`one look`) and from their mean over six looks (`mean`), of which that is one.
+    The reference is among the detectors: it is away from its own mean. Photographs that cannot be decoded are left out,
+    and told. Raises UsageError for detectors without landmarks and for photographs that cannot be read."""
     named = [reference, *(name for name in detectors if name != reference)]
     models = [packs.load(name, "detector") for name in named]
     for model in models:
         if not model.pack.landmarks:
             raise UsageError(f"{model.pack.name} has no landmarks to compare")
-    finders = [finder(model) for model in models]
+    finders = [finder(model, config.detect) for model in models]
     steady = steadied(finders[0])
-    found: dict[tuple[str, str], list[Apart]] = {}
+    found: dict[tuple[str, str], list[Apart]] = {(name, looks): [] for name in named for looks in ("one look", "mean")}
+    unread = []
     for truth in truths:
-        data, limits = Path(truth.path).read_bytes(), Decode()
-        pixels = decode(data, probe(data, limits), limits).levels[0]
+        data = truth.read()
+        work = Work("evaluation", 0, truth.path, "", len(data), data=data)
+        picture = open_picture(work, config.decode)
+        if picture is None:
+            unread.append(f"{truth.path}: {work.detail}")
+            continue
+        pixels = picture.shown(picture.levels[0])
         seen, mean = [find(pixels) for find in finders], steady(pixels)
         for name, own in zip(named, seen, strict=True):
-            found.setdefault((name, "one look"), []).extend(compare(own, seen[0]))
-            found.setdefault((name, "mean"), []).extend(compare(own, mean))
+            found[name, "one look"] += compare(own, seen[0])
+            found[name, "mean"] += compare(own, mean)
+    if unread:
+        tell(f"{len(unread)} of {len(truths)} photographs could not be decoded, e.g. {unread[0]}")
     return found

@@ -38,6 +38,13 @@ class Truth:
     ignored: NDArray[np.bool_]
     name: str
 
+    def read(self) -> bytes:
+        """The image as it lies there. Raises UsageError."""
+        try:
+            return Path(self.path).read_bytes()
+        except OSError as error:
+            raise UsageError(f"{self.path}, which the annotations name, cannot be read: {error.strerror}") from error
+
 
 def read_jsonl(source: str | Path) -> list[Truth]:
     """A line of JSON for each image, in a file or in the `ground_truth.jsonl` of a folder.

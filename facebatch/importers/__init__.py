@@ -41,8 +41,8 @@ class Importer(Protocol):
 
 
 _REVISIONS = {
-    "extd": 1,
     "edgenext": 1,
+    "extd": 1,
     "mxnet": 1,
     "onet": 1,
     "onnx": 1,

@@ -31,6 +31,8 @@ from facebatch.training.photos import Photo
 _JUDGED = 0.02
 """The score from which on candidates count in a judgement."""
 _NMS = 0.45
+CANDIDATES = 750
+"""Of a photograph, the best, that count in a judgement, and where a teacher looks: both from low scores on."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,8 @@ class Detection:
         distance from what the teacher saw, in eye distances."""
         graph = self.export(net)
         pack = self._pack()
-        find = finder(Model(pack, pack.name, hashlib.sha256(graph).hexdigest(), graph), torch.get_num_threads())
+        model = Model(pack, pack.name, hashlib.sha256(graph).hexdigest(), graph)
+        find = finder(model, threads=torch.get_num_threads(), most=CANDIDATES)
         truths, found, away = [], [], []
         for photo in self._held:
             faces = find(photo.read())

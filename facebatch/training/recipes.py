@@ -14,10 +14,11 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from facebatch import packs
+from facebatch.config import Positive
 from facebatch.errors import FacebatchError, UsageError
 from facebatch.evaluation.landmarks import finder, steadied
 from facebatch.training import checkpoint, crops, faces, photos
-from facebatch.training.detector import Detection, kind
+from facebatch.training.detector import CANDIDATES, Detection, kind
 from facebatch.training.embedder import Distillation, alike_blocks
 from facebatch.training.loop import Plan, Tell, fit
 from facebatch.training.losses import POINTS
@@ -28,14 +29,11 @@ from facebatch.training.teacher import Teacher
 _UNSEEN = 0.3
 """The score from which on a teacher's boxes are looked at: what is below its threshold is ignored in training."""
 _LABELS = "labels.jsonl"
-_PACE = {
-    f"{plan}.{key}" for plan in ("plan", "apart") for key in ("steps", "every", "workers", "threads", "device", "fall")
-}
-_FREE = {*_PACE, "output", "data"}
+_PACE = {f"plan.{key}" for key in ("steps", "every", "workers", "threads", "device", "fall")}
+_FREE = {*_PACE, "apart.steps", "apart.fall", "output", "data"}
 """Settings that may change when a training goes on."""
 _DRAWING, _LOOKS = crops.Drawing(), faces.Looks()
 _DETECTOR = Plan(steps=5500, precision="bfloat16")
-_APART = Plan(steps=2200, batch=64, rate=8e-3, matrices=0.06, rise=60, fall=0.95, decay=0.0, clip=1e4)
 _EMBEDDER = Plan(steps=3200, batch=64, rate=1e-3, matrices=0.01, fall=0.8, decay=0.01, clip=100.0)
 
 
@@ -60,9 +58,30 @@ class DetectorRecipe:
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Apart:
+    """What of the plan is another while the student's parts learn one by one: how long, how fast, and how freely."""
+
+    steps: Positive = 2200
+    rate: float = 8e-3
+    matrices: float = 0.06
+    rise: int = 60
+    fall: float = 0.95
+    decay: float = 0.0
+    clip: float = 1e4
+
+    def of(self, plan: Plan) -> Plan:
+        """The plan with this in it."""
+        return replace(plan, **dataclasses.asdict(self))
+
+
+_APART = Apart()
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class EmbedderRecipe:
     """data: a folder with `faces.tsv`, `boxes.jsonl`, or both; teacher: the pack whose vectors are learned; detector:
-    the one whose landmarks cut faces out of the photographs; smallest: the shorter side in pixels from which on."""
+    the one whose landmarks cut faces out of the photographs; smallest: the shorter side in pixels from which on;
+    apart: what differs from the plan before the student is trained as a whole."""
 
     data: str = ""
     output: str = ""
@@ -71,7 +90,7 @@ class EmbedderRecipe:
     smallest: float = 24.0
     held: float = 0.08
     looks: faces.Looks = _LOOKS
-    apart: Plan = _APART
+    apart: Apart = _APART
     plan: Plan = _EMBEDDER
 
 
@@ -112,8 +131,8 @@ def train_embedder(recipe: EmbedderRecipe, tell: Tell) -> Path:
     if alike_blocks(teacher):
         tell(f"{recipe.teacher} is built as the student is: its {len(student.parts)} parts first learn one by one")
         task = Distillation(teacher, learn, judge, recipe.looks, apart=True)
-        task.begin(student, recipe.apart.seed)
-        fit(student, task, recipe.apart, folder / "apart", tell)
+        task.begin(student, recipe.plan.seed)
+        fit(student, task, recipe.apart.of(recipe.plan), folder / "apart", tell)
         learned = checkpoint.load(folder / "apart" / "best.pt")
         if learned is None:
             raise FacebatchError(f"{folder / 'apart'} holds a finished training without best.pt: name another folder")
@@ -126,7 +145,8 @@ def _taught(marked: Sequence[Photo], teacher: str, sure: float, folder: Path, te
     file = folder / _LABELS
     if not file.exists():
         model = packs.load(teacher, "detector")
-        find = steadied(finder(replace(model, pack=replace(model.pack, score=_UNSEEN)), torch.get_num_threads()))
+        eager = replace(model, pack=replace(model.pack, score=_UNSEEN))
+        find = steadied(finder(eager, threads=torch.get_num_threads(), most=CANDIDATES))
         tell(f"{teacher} looks at {len(marked)} photographs")
         photos.remember([photos.taught(photo, find, sure) for photo in marked], file)
     return photos.remembered(file, marked)

@@ -7,11 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from facebatch import config
+from facebatch.config import Detect
 from facebatch.detect import Faces
 from facebatch.errors import UsageError
-from facebatch.evaluation.landmarks import Finder, compare, measure, said, steadied
+from facebatch.evaluation.landmarks import Apart, Finder, compare, finder, measure, said, steadied
 from facebatch.evaluation.truth import Truth
 from facebatch.geometry import Pixels
+from tests.models import bright_squares
 
 EYES = np.array([[10, 10], [30, 10], [20, 20], [12, 30], [28, 30]], np.float32)
 """Twenty pixels apart."""
@@ -27,6 +30,31 @@ def _finder(boxes: list[list[float]], scores: list[float]) -> Finder:
 def _faces(*boxes: list[float], points: np.ndarray | None = None) -> Faces:
     given = np.stack([EYES] * len(boxes)) if points is None else points
     return Faces(np.array(boxes, np.float32).reshape(-1, 4), np.ones(len(boxes), np.float32), given)
+
+
+@pytest.fixture
+def photo(astronaut: bytes, tmp_path: Path) -> Truth:
+    (tmp_path / "a.png").write_bytes(astronaut)
+    return _truth(tmp_path / "a.png")
+
+
+def _truth(file: Path) -> Truth:
+    """Of an image in which nothing is marked."""
+    return Truth(str(file), np.zeros((0, 4), np.float32), np.zeros(0, np.bool_), file.stem)
+
+
+def _measured(truths: list[Truth], detector: str, *words: str) -> tuple[dict[tuple[str, str], list[Apart]], list[str]]:
+    """Against YuNet, with these settings; and what is told."""
+    told: list[str] = []
+    return measure(truths, [detector], "yunet-n", config.load(None, words), told.append), told
+
+
+def test_it_finds_with_the_settings_of_the_user_and_all_candidates_unless_there_is_a_limit() -> None:
+    """Twelve cells that are all bright are twelve faces."""
+    model, pixels = bright_squares(), np.full((48, 64, 3), 230, np.uint8)
+    assert len(finder(model)(pixels)) == 12
+    assert len(finder(model, most=3)(pixels)) == 3
+    assert len(finder(model, Detect(score=0.95))(pixels)) == 0
 
 
 def test_landmarks_are_means_over_looks_in_the_frame_of_the_picture() -> None:
@@ -110,16 +138,39 @@ def test_figures_are_median_and_mean_of_faces_that_are_large_enough() -> None:
 
 
 @pytest.mark.needs_models
-def test_a_detector_is_away_from_its_own_mean_and_the_built_in_one_a_little_more(
-    astronaut: bytes, tmp_path: Path
-) -> None:
-    file = tmp_path / "astronaut.png"
-    file.write_bytes(astronaut)
-    boxes = np.zeros((0, 4), np.float32)
-    found = measure([Truth(str(file), boxes, np.zeros(0, np.bool_), "")], ["facebatch-detector"], "yunet-n")
+def test_a_detector_is_away_from_its_own_mean_too(photo: Truth) -> None:
+    found, told = _measured([photo], "facebatch-detector")
     share = {key: apart[0].share for key, apart in found.items()}
     assert share["yunet-n", "one look"] == 0
     assert 0 < share["yunet-n", "mean"] < 0.1
     assert 0 < share["facebatch-detector", "mean"] < 0.15
+    assert told == []
+
+
+@pytest.mark.needs_models
+def test_settings_of_the_user_count(photo: Truth) -> None:
+    """From a score that no face has, nothing is found; the picture at half its size has faces of half theirs."""
+    found, _ = _measured([photo], "facebatch-detector", "detect.score=1.0")
+    assert list(found.values()) == [[], [], [], []]
+    (whole,), (half,) = (
+        _measured([photo], "yunet-n", f"decode.scale_above={above}")[0]["yunet-n", "mean"] for above in (0, 256)
+    )
+    assert half.side == pytest.approx(whole.side / 2, rel=0.05)
+
+
+@pytest.mark.needs_models
+def test_photographs_that_cannot_be_decoded_are_told_and_those_that_are_gone_refused(
+    photo: Truth, tmp_path: Path
+) -> None:
+    (tmp_path / "b.jpg").write_bytes(b"no picture")
+    found, told = _measured([_truth(tmp_path / "b.jpg"), photo], "yunet-n")
+    assert [len(apart) for apart in found.values()] == [1, 1]
+    assert told == [f"1 of 2 photographs could not be decoded, e.g. {tmp_path / 'b.jpg'}: it begins with b'no pictu'"]
+    with pytest.raises(UsageError, match=r"c\.jpg, which the annotations name, cannot be read: No such file"):
+        _measured([_truth(tmp_path / "c.jpg")], "yunet-n")
+
+
+@pytest.mark.needs_models
+def test_a_detector_without_landmarks_is_refused() -> None:
     with pytest.raises(UsageError, match="slim-320 has no landmarks to compare"):
-        measure([], ["slim-320"], "yunet-n")
+        _measured([], "slim-320")

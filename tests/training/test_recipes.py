@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import fields, replace
 from pathlib import Path
 
 import cv2
@@ -24,6 +25,8 @@ from facebatch.packs import File, Input, Licence, Model, Pack, Weights
 from facebatch.session import Session
 from facebatch.training.detector import kind
 from facebatch.training.embedder import INPUT
+from facebatch.training.loop import Plan
+from facebatch.training.recipes import Apart
 from tests.conftest import rgb
 from tests.training.photographs import saved
 
@@ -150,8 +153,8 @@ def test_an_embedder_is_trained_on_photographs_alone_and_its_file_is_one_that_fa
 def test_of_a_teacher_of_its_own_build_a_student_first_learns_part_by_part(photographs: Path, tmp_path: Path) -> None:
     """And is then trained as a whole, from the weights that this gave; both go on with more steps."""
     out = tmp_path / "out"
-    short = [*SHORT, *(word.replace("plan.", "apart.") for word in SHORT if word.startswith("plan."))]
-    ended = _job("train_embedder", "--data", str(photographs), "--output", str(out), *short, "apart.steps=6")
+    words = ["--data", str(photographs), "--output", str(out), *SHORT]
+    ended = _job("train_embedder", *words, "apart.steps=6")
     assert ended.returncode == 0, ended.stderr
     said = ended.stderr
     assert "edgeface-xxs is built as the student is: its 17 parts first learn one by one" in said
@@ -161,11 +164,20 @@ def test_of_a_teacher_of_its_own_build_a_student_first_learns_part_by_part(photo
     whole = _best(out / "best.onnx")
     assert 0 < np.abs(whole - apart).max() < 0.2  # a few steps away from each other
 
-    again = _job("train_embedder", "--data", str(photographs), "--output", str(out), *short, "apart.steps=6")
+    again = _job("train_embedder", *words, "apart.steps=8", "apart.fall=0.9")
     assert again.returncode == 0, again.stderr
     assert "going on from step 6" in again.stderr
+    assert "step 8 of 8" in again.stderr
     assert "going on from step 4" in again.stderr
     assert np.array_equal(_best(out / "best.onnx"), whole)
+
+
+def test_while_parts_learn_apart_all_is_as_planned_but_for_how_long_how_fast_and_how_freely() -> None:
+    plan = Plan(steps=9, batch=5, every=7, seed=3, workers=0, threads=2, device="cuda:1", precision="bfloat16")
+    apart = Apart(steps=4, fall=0.5).of(plan)
+    assert (apart.steps, apart.fall, apart.rate) == (4, 0.5, Apart().rate)
+    differing = [field.name for field in fields(Apart)]
+    assert replace(apart, **{name: getattr(plan, name) for name in differing}) == plan
 
 
 def _best(file: Path) -> np.ndarray:
