@@ -21,10 +21,15 @@ from facebatch.pipeline.pools import Machine, Node
 
 LOGS = os.path.join(tempfile.gettempdir(), "ray", "session_latest", "logs")
 """Where Ray and its workers write their logs on each machine."""
-_IDLE_MS = 600_000
-"""Milliseconds that a worker without a task is kept. Ray's own are 1,000 as soon as actors hold the cores: then nearly
-every task that reads or writes waits for a process of its own to start, which costs two seconds of a core (ten of them
-in a minute's run on two cores; ray-project/ray#36766 tells why)."""
+_OURS = {
+    "idle_worker_killing_time_threshold_ms": 600_000,
+    "enable_metrics_collection": False,
+    "task_events_report_interval_ms": 0,
+}
+"""For a Ray of our own. Workers without a task are kept: after Ray's second, and as soon as actors hold the cores,
+nearly every task that reads or writes would wait for a process of its own to start, which costs two seconds of a core
+(ten of them in a minute's run on two cores; ray-project/ray#36766 tells why). And without a dashboard nobody reads
+Ray's metrics and task events, which every process would gather and send."""
 _MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
 """For glibc in the workers: memory that a picture leaves is kept for the next one. Given back to the kernel, as is the
 default, each picture's pages are zeroed anew, a fifth of all time (31.6 against 23.9 ms an image). Workers hold no more
@@ -99,11 +104,7 @@ def _connect(address: str | None) -> None:
             log_to_driver=False,
             logging_level=logging.CRITICAL,
             object_store_memory=min(int(psutil.virtual_memory().available * _STORE_SHARE), 4 << 30),
-            _system_config={
-                "idle_worker_killing_time_threshold_ms": _IDLE_MS,
-                "enable_metrics_collection": False,
-                "task_events_report_interval_ms": 0,
-            },
+            _system_config=_OURS,
         )
     except Exception as error:
         if not address:  # a start that fails or takes too long is a bare Exception
