@@ -5,7 +5,7 @@ Which indices are read is said by ranges: those that are done are left out, or t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,13 +17,16 @@ from facebatch import ledger, plan
 from facebatch.dataset import Dataset
 from facebatch.epochs import Guard
 from facebatch.plan import Shard
-from facebatch.sources import Item, Kind, Ranges, Source, gaps
+from facebatch.sources import Item, Kind, Ranges, Source, gaps, inside
 from facebatch.sources.base import Base
 from facebatch.sources.broken import read_broken
 from facebatch.sources.files import read_files
 from facebatch.sources.rows import read_rows
 from facebatch.sources.tar import End, Incomplete, read_tar
-from facebatch.work import Work, to_table
+from facebatch.work import Work, packed
+
+_AHEAD = 32
+"""Remote reads in flight while a batch is worked on: the next batch."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +37,13 @@ class Reader:
     base: Base
     max_bytes: int
 
-    def tables(self, shards: Iterable[tuple[Shard, Ranges]], guard: Guard, block_bytes: int) -> Iterator[pa.Table]:
-        """The works of shards without those that are done, as tables of schema WORK, of about `block_bytes`.
+    def parcels(
+        self, shards: Iterable[tuple[Shard, Ranges]], guard: Guard, most_bytes: int, unread: int = 0
+    ) -> Iterator[pa.Table]:
+        """The works of shards without those that are done, in parcels of schema PARCEL, of about `most_bytes`.
 
-        The same rows in the same order at every attempt. The ends of containers are noted in the ledger.
+        unread: of loose files so many in a parcel, without their bytes: whoever gets it calls `read`.
+        The same works in the same order at every attempt. The ends of containers are noted in the ledger.
         """
         works: list[Work] = []
         size = 0
@@ -47,14 +53,25 @@ class Reader:
                 guard.check()
                 ledger.write_end(self.dataset, guard.epoch, name, end.count, end.gone)
 
-            for work in self._works(shard, done, note):
+            here = unread and shard.kind is Kind.FILES
+            for work in self._unread(shard, done) if here else self._works(shard, done, note):
                 works.append(work)
-                size += 1000 + max(work.size_bytes, 0)  # not what was read: that may fail at another attempt
-                if size >= block_bytes:
-                    yield to_table(works)
+                if not here:
+                    size += 1000 + max(work.size_bytes, 0)  # not what was read: that may fail at another attempt
+                if size >= most_bytes or (here and len(works) >= unread):
+                    yield packed(works)
                     works, size = [], 0
         if works:
-            yield to_table(works)
+            yield packed(works)
+
+    def read(self, works: Sequence[Work]) -> Iterator[Work]:
+        """The same works, those that were unread with their bytes. The next ones are read while one is worked on."""
+        sources = [work.source for work in works if work.source]
+        items = read_files(self.dataset.storage, sources, [], self.max_bytes, _AHEAD)
+        for work in works:
+            if work.source:
+                work.take(next(items))
+            yield work
 
     def chosen(self, shard: Shard, wanted: Ranges) -> Iterator[Work]:
         """The works of these indices alone. Notes nothing, and reads a container no further than the last of them.
@@ -79,6 +96,16 @@ class Reader:
         identity = {there.object.uri: source.object.uri for there, source in zip(found, planned, strict=True)}
         for item in self._items(shard, found, done, note):
             yield Work.of(shard.shard_id, replace(item, uri=identity[item.uri]))
+
+    def _unread(self, shard: Shard, done: Ranges) -> Iterator[Work]:
+        """Loose files as they were planned. Whether they are there, and still the same, shows when they are read."""
+        for index, source in enumerate(plan.sources(self.dataset, shard)):
+            if not inside(index, done):
+                known = source.object
+                item = Item(index, known.uri, "", max(known.size, 0), known.etag, known.mtime_ns, extra=source.extra)
+                work = Work.of(shard.shard_id, item)
+                work.source = replace(source, object=self.base.located(known))
+                yield work
 
     def _told(self, shard_id: str) -> bool:
         """Whether a final row speaks of a container itself, and of no member. Reads tables, for this happens seldom."""

@@ -1,4 +1,4 @@
-"""Every table of facebatch: what users read (IMAGES, FACES), what a run is planned by (PLAN), what flows (WORK).
+"""Every table of facebatch: what users read (IMAGES, FACES), what a run is planned by (PLAN), what flows (PARCEL).
 
 This is the product's interface. Columns are only ever added, and each is described here and in the README.
 """
@@ -102,53 +102,9 @@ PLAN = pa.schema(
 )
 """One row for each source, the rows of a shard together and in their order."""
 
-VIEW = pa.struct(
-    [
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("fx", pa.float64()),
-        ("fy", pa.float64()),
-        ("x", pa.float64()),
-        ("y", pa.float64()),
-        ("pixels", pa.large_binary()),
-    ]
-)
-
-FACE = pa.struct(
-    [
-        ("box", pa.list_(pa.float32(), 4)),
-        ("score", pa.float32()),
-        ("landmarks", pa.list_(pa.float32(), 10)),
-        ("chip", pa.binary()),
-        ("sharpness", pa.float32()),
-        ("brightness", pa.float32()),
-        ("yaw", pa.float32()),
-        ("pitch", pa.float32()),
-        ("roll", pa.float32()),
-        ("quality", pa.float32()),
-        ("quality_reasons", pa.list_(pa.string())),
-        ("embedding", pa.binary()),
-        ("embedding_norm", pa.float32()),
-    ]
-)
-
-WORK = pa.schema(
-    [
-        *(IMAGES.field(name) for name in ("shard_id", "index", "uri", "member", "size_bytes", "etag", "mtime_ns")),
-        *(IMAGES.field(name) for name in ("content_sha256", "phash", "format", "width", "height", "orientation")),
-        *(IMAGES.field(name) for name in ("frames", "captured_at", "camera", "n_persons", "extra")),
-        pa.field("status", pa.string()),
-        pa.field("reason", pa.string()),
-        pa.field("detail", pa.string()),
-        pa.field("data", pa.large_binary()),
-        pa.field("glance", VIEW),
-        pa.field("glance_seconds", pa.float32()),
-        pa.field("detect_seconds", pa.float32()),
-        pa.field("views", pa.list_(VIEW)),
-        pa.field("faces", pa.list_(FACE)),
-    ]
-)
-"""One row for each image on its way through the stages, its faces nested: rows and ranges never come apart."""
+PARCEL = pa.schema([_required("works", pa.large_binary()), _required("images", pa.int32())])
+"""Images on their way through the stages (`facebatch.work.packed`): a row for each parcel, so that Ray never cuts one
+in two or makes one of several, and rows and ranges never come apart."""
 
 
 def stamped(schema: pa.Schema, facts: dict[str, Any]) -> pa.Schema:

@@ -1,22 +1,21 @@
-"""One image on its way through the stages, as an object inside a process and as a row between processes."""
+"""One image on its way through the stages, and the parcels in which many go from process to process."""
 
 from __future__ import annotations
 
 import datetime as dt
+import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from facebatch.align import CHIP
 from facebatch.decode import Header
 from facebatch.geometry import Floats, Picture, Pixels, View
-from facebatch.quality import Pose, Quality
-from facebatch.reasons import QualityReason, Reason, Status
-from facebatch.schema import WORK
-from facebatch.sources import Extra, Item
+from facebatch.quality import Quality
+from facebatch.reasons import Reason, Status
+from facebatch.schema import PARCEL
+from facebatch.sources import Extra, Item, Source
 
 
 @dataclass(slots=True)
@@ -70,17 +69,24 @@ class Work:
     views: list[View] = field(default_factory=list)
     faces: list[Face] = field(default_factory=list)
     extra: Extra | None = None
+    source: Source | None = None
+    """Where its bytes are, until they are read."""
     header: Header | None = None
     picture: Picture | None = None
 
     @classmethod
     def of(cls, shard_id: str, item: Item) -> Work:
         """What a source has read, or failed to."""
-        work = cls(shard_id, item.index, item.uri, item.member, item.size, item.etag, item.mtime_ns, data=item.data)
+        work = cls(shard_id, item.index, item.uri, item.member, item.size, item.etag, item.mtime_ns)
         work.extra = item.extra or None
-        if item.reason:
-            work.end(item.reason, item.detail)
+        work.take(item)
         return work
+
+    def take(self, item: Item) -> None:
+        """The bytes that were read, or why there are none."""
+        self.source, self.data, self.size_bytes = None, item.data, item.size
+        if item.reason:
+            self.end(item.reason, item.detail)
 
     def end(self, reason: Reason, detail: str | None) -> None:
         """Nothing more is to be done for this image: it has no faces, for this reason."""
@@ -89,86 +95,17 @@ class Work:
         self.views, self.faces = [], []
 
 
-_FLAT = [f for f in WORK if f.name not in ("data", "glance", "views", "faces")]
+def packed(works: Sequence[Work]) -> pa.Table:
+    """One row of schema PARCEL."""
+    parcel = pickle.dumps(list(works), pickle.HIGHEST_PROTOCOL)
+    offsets = np.array([0, len(parcel)], np.int64)
+    # Without a copy: pyarrow's own builder makes two, into new pages each time.
+    column = pa.Array.from_buffers(pa.large_binary(), 1, [None, pa.py_buffer(offsets), pa.py_buffer(parcel)])
+    return pa.Table.from_arrays([column, pa.array([len(works)], pa.int32())], schema=PARCEL)
 
 
-def to_table(works: Sequence[Work]) -> pa.Table:
-    """Rows of schema WORK, in order."""
-    columns = {f.name: [getattr(work, f.name) for work in works] for f in _FLAT}
-    columns["glance"] = [work.glance and _view_row(work.glance) for work in works]
-    columns["views"] = [[_view_row(v) for v in work.views] for work in works]
-    columns["faces"] = [[_face_row(f) for f in work.faces] for work in works]
-    data = _binaries([work.data for work in works])
-    arrays = [data if f.name == "data" else pa.array(columns[f.name], f.type) for f in WORK]
-    return pa.Table.from_arrays(arrays, schema=WORK)
-
-
-def _binaries(values: list[bytes | None]) -> pa.Array:
-    """What `pa.array` makes of them, in one allocation of the right size: pyarrow's builder grows by doubling, and its
-    pages, new each time, cost four times the copy (0.7 ms for a camera's photo)."""
-    offsets = np.zeros(len(values) + 1, np.int64)
-    np.cumsum([len(value or b"") for value in values], out=offsets[1:])
-    there = np.packbits(np.array([value is not None for value in values], np.bool_), bitorder="little")
-    buffers = [pa.py_buffer(there), pa.py_buffer(offsets), pa.py_buffer(b"".join(value or b"" for value in values))]
-    return pa.Array.from_buffers(pa.large_binary(), len(values), buffers)
-
-
-def from_table(table: pa.Table) -> list[Work]:
-    """The works that `to_table` wrote."""
-    works = []
-    for row in table.to_pylist():
-        views, faces, glance = row.pop("views") or [], row.pop("faces") or [], row.pop("glance")
-        row["status"] = Status(row["status"]) if row["status"] else None
-        row["reason"] = Reason(row["reason"]) if row["reason"] else None
-        works.append(
-            Work(
-                **row,
-                glance=glance and _view(glance),
-                views=[_view(v) for v in views],
-                faces=[_face(f) for f in faces],
-            )
-        )
-    return works
-
-
-def _view_row(view: View) -> dict[str, Any]:
-    height, width, _ = view.pixels.shape
-    where = {name: getattr(view, name) for name in ("fx", "fy", "x", "y")}
-    return {"width": width, "height": height, **where, "pixels": view.pixels.tobytes()}
-
-
-def _view(row: dict[str, Any]) -> View:
-    pixels = np.frombuffer(row["pixels"], np.uint8).reshape(row["height"], row["width"], 3)
-    return View(pixels, row["fx"], row["fy"], row["x"], row["y"])
-
-
-def _face_row(face: Face) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "box": face.box,
-        "score": face.score,
-        "landmarks": None if face.landmarks is None else face.landmarks.ravel(),
-        "chip": None if face.chip is None else face.chip.tobytes(),
-        "embedding": None if face.embedding is None else face.embedding.tobytes(),
-        "embedding_norm": face.embedding_norm,
-    }
-    if face.quality:
-        pose = face.quality.pose
-        row |= {name: getattr(face.quality, name) for name in ("sharpness", "brightness", "quality")}
-        row |= {"quality_reasons": face.quality.reasons}
-        row |= {name: getattr(pose, name) for name in ("yaw", "pitch", "roll")} if pose else {}
-    return row
-
-
-def _face(row: dict[str, Any]) -> Face:
-    face = Face(np.array(row["box"], np.float32), row["score"], None)
-    if row["landmarks"] is not None:
-        face.landmarks = np.array(row["landmarks"], np.float32).reshape(5, 2)
-    if row["chip"] is not None:
-        face.chip = np.frombuffer(row["chip"], np.uint8).reshape(CHIP, CHIP, 3)
-    if row["embedding"] is not None:
-        face.embedding, face.embedding_norm = np.frombuffer(row["embedding"], np.float32), row["embedding_norm"]
-    if row["quality"] is not None:
-        pose = None if row["yaw"] is None else Pose(row["yaw"], row["pitch"], row["roll"])
-        words = tuple(QualityReason(word) for word in row["quality_reasons"])
-        face.quality = Quality(row["sharpness"], row["brightness"], pose, row["quality"], words)
-    return face
+def unpacked(table: pa.Table) -> list[Work]:
+    """The works of all its rows, in order. Only for what `packed` has made: it is unpickled."""
+    if not len(table):  # what Ray makes of a task without a parcel has no columns
+        return []
+    return [work for parcel in table["works"] for work in pickle.loads(parcel.as_buffer())]

@@ -37,7 +37,7 @@ from facebatch.stages import FusedStage, Place
 from facebatch.storage import Object, Storage
 from facebatch.summary import begun
 from facebatch.verify import verify
-from facebatch.work import Work, from_table
+from facebatch.work import Work, unpacked
 from tests.conftest import encode
 from tests.test_verify import having, rewritten
 
@@ -165,8 +165,8 @@ def _indexed(photos: Path, models: Networks, *words: str, gone: str | None = Non
         reader = Reader(dataset, Base.at(settings.base_uri), settings.decode.max_bytes)
         stage = FusedStage(settings, models, Place())
         writer = Writer(dataset, epoch.guard, facts)
-        for table in reader.tables([(shard, []) for shard in plan.shards(dataset)], epoch.guard, 1 << 20):
-            writer.write(stage(from_table(table)))
+        for parcel in reader.parcels([(shard, []) for shard in plan.shards(dataset)], epoch.guard, 1 << 20):
+            writer.write(stage(unpacked(parcel)))
     return dataset
 
 

@@ -12,7 +12,7 @@ from facebatch.packs import Model
 from facebatch.reasons import Reason, Status
 from facebatch.session import Session
 from facebatch.stages import ChipStage, DecodeStage, DetectStage, EmbedStage, FusedStage, Place
-from facebatch.work import Work, from_table, to_table
+from facebatch.work import Work, packed, unpacked
 from tests import models
 from tests.conftest import encode
 
@@ -43,7 +43,7 @@ def _split(works: list[Work], gate: Model | None) -> list[Work]:
         ChipStage(CONFIG, Place()),
         EmbedStage(CONFIG, EMBEDDER, Place()),
     ):
-        works = from_table(to_table(stage(works)))
+        works = unpacked(packed(stage(works)))
     return works
 
 
@@ -104,6 +104,6 @@ def test_what_cannot_be_decoded_is_no_affair_of_the_gate() -> None:
 def test_what_the_gate_is_shown_travels_between_processes() -> None:
     (work,) = DecodeStage(CONFIG, DETECTOR.pack, Place(), gate=PEOPLE.pack)(_works(255))
     assert isinstance(work.glance, View)
-    (again,) = from_table(to_table([work]))
+    (again,) = unpacked(packed([work]))
     assert again.glance is not None
     assert np.array_equal(again.glance.pixels, work.glance.pixels)

@@ -6,13 +6,15 @@ import datetime as dt
 from dataclasses import fields
 
 import numpy as np
+import pyarrow as pa
 
 from facebatch.geometry import View
 from facebatch.quality import Pose, Quality
 from facebatch.reasons import QualityReason, Reason, Status
-from facebatch.schema import WORK
-from facebatch.sources import Item
-from facebatch.work import Face, Work, from_table, to_table
+from facebatch.schema import PARCEL
+from facebatch.sources import Item, Kind, Source
+from facebatch.storage import Object
+from facebatch.work import Face, Work, packed, unpacked
 
 
 def _full() -> Work:
@@ -36,29 +38,43 @@ def _full() -> Work:
     )  # fmt: skip
 
 
-def _same(a: object, b: object) -> bool:
+def same(a: object, b: object) -> bool:
     if isinstance(a, np.ndarray):
         return isinstance(b, np.ndarray) and a.dtype == b.dtype and np.array_equal(a, b)
     if isinstance(a, (Work, Face, View)):
         names = [f.name for f in fields(a)]
-        return type(a) is type(b) and all(_same(getattr(a, n), getattr(b, n)) for n in names)
+        return type(a) is type(b) and all(same(getattr(a, n), getattr(b, n)) for n in names)
     if isinstance(a, list):
-        return isinstance(b, list) and len(a) == len(b) and all(map(_same, a, b))
+        return isinstance(b, list) and len(a) == len(b) and all(map(same, a, b))
     return type(a) is type(b) and a == b
 
 
 def test_everything_comes_back() -> None:
     full, empty = _full(), Work("shard", 8, "a", "", 0)
     failed = Work.of("shard", Item(9, "b", "", 3, reason=Reason.NOT_FOUND, detail="gone"))
-    table = to_table([full, empty, failed])
-    assert table.schema.equals(WORK)
-    for before, after in zip([full, empty, failed], from_table(table), strict=True):
-        assert _same(before, after)
+    table = packed([full, empty, failed])
+    assert table.schema.equals(PARCEL)
+    assert table.num_rows == 1
+    assert table["images"].to_pylist() == [3]
+    for before, after in zip([full, empty, failed], unpacked(table), strict=True):
+        assert same(before, after)
 
 
-def test_a_table_without_rows_has_the_same_schema() -> None:
-    assert to_table([]).schema.equals(WORK)
-    assert from_table(to_table([])) == []
+def test_parcels_are_unpacked_in_their_order() -> None:
+    parcels = [packed([Work("shard", i, "a", "", 0) for i in some]) for some in ((0, 1), (), (2,))]
+    assert [work.index for work in unpacked(pa.concat_tables(parcels))] == [0, 1, 2]
+    assert unpacked(packed([])) == []
+    assert unpacked(pa.table({})) == [], "what Ray makes of a task that gave nothing"
+
+
+def test_a_work_takes_the_bytes_that_were_read_or_why_there_are_none() -> None:
+    source = Source(Kind.FILES, Object("a", 5))
+    read, gone = Work("shard", 0, "a", "", 5, source=source), Work("shard", 1, "b", "", 5, source=source)
+    read.take(Item(0, "a", "", 6, data=b"photo!"))
+    assert (read.data, read.size_bytes, read.status, read.source) == (b"photo!", 6, None, None)
+    gone.take(Item(1, "b", "", 5, reason=Reason.NOT_FOUND, detail="gone"))
+    assert (gone.data, gone.status, gone.reason, gone.detail) == (None, Status.FAILED, Reason.NOT_FOUND, "gone")
+    assert gone.source is None
 
 
 def test_an_ended_work_lets_go_of_its_bytes() -> None:

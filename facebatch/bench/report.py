@@ -22,8 +22,8 @@ from facebatch.summary import versions
 
 TITLES = ("", "images/s", "of floor", "with start", "faces", "cores", "GiB", "moved MB")
 GROWN = ("images", "ms an image", "planning s", "again s", "driver MiB", "all GiB")
-_PARTS = ("read", "decode", "detect", "chip", "embed", "table", "write")
-"""In the order in which an image meets them. `table`: between works and Arrow tables."""
+_PARTS = ("read", "decode", "detect", "chip", "embed", "pack", "write")
+"""In the order in which an image meets them. `pack`: into parcels and out of them."""
 
 
 def rows(standings: Sequence[Standing]) -> Iterator[list[str]]:

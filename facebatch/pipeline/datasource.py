@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -13,7 +14,7 @@ from ray.data.datasource import Datasource, ReadTask
 from facebatch.epochs import Guard
 from facebatch.plan import Shard
 from facebatch.reader import Reader
-from facebatch.schema import WORK
+from facebatch.schema import PARCEL
 from facebatch.sources import Ranges
 from facebatch.stopwatch import Stopwatch
 
@@ -25,10 +26,17 @@ class ShardSource(Datasource):
     """Shards and what of them is done, as read tasks of about equal bytes."""
 
     def __init__(
-        self, reader: Reader, guard: Guard, block_bytes: int, shards: Iterable[tuple[Shard, Ranges]], meter: Any
+        self,
+        reader: Reader,
+        guard: Guard,
+        shards: Iterable[tuple[Shard, Ranges]],
+        meter: Any,
+        parcel_bytes: int,
+        unread: int = 0,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._reader, self._guard, self._block_bytes, self._meter = reader, guard, block_bytes, meter
+        self._reader, self._guard, self._meter = reader, guard, meter
+        self._parcel_bytes, self._unread = parcel_bytes, unread
         shards = list(shards)
         size = -(-len(shards) // _MOST_TASKS) or 1
         self._groups = [shards[start : start + size] for start in range(0, len(shards), size)]
@@ -46,17 +54,18 @@ class ShardSource(Datasource):
         return [self._task(group) for group in self._groups]
 
     def _task(self, group: list[tuple[Shard, Ranges]]) -> ReadTask:
-        reader, guard, block_bytes, meter = self._reader, self._guard, self._block_bytes, self._meter
+        read = partial(self._reader.parcels, group, self._guard, self._parcel_bytes, self._unread)
+        meter = self._meter
         metadata = BlockMetadata(
             num_rows=None, size_bytes=sum(shard.bytes for shard, _ in group), input_files=None, exec_stats=None
         )
-        return ReadTask(lambda: _metered(reader.tables(group, guard, block_bytes), meter), metadata, schema=WORK)
+        return ReadTask(lambda: _metered(read(), meter), metadata, schema=PARCEL)
 
 
-def _metered(tables: Iterator[pa.Table], meter: Any) -> Iterator[pa.Table]:
-    """The same tables; the meter is told when the first byte was asked for, and what reading took."""
+def _metered(parcels: Iterator[pa.Table], meter: Any) -> Iterator[pa.Table]:
+    """The same parcels; the meter is told when the first byte was asked for, and what reading took."""
     watch = Stopwatch()
     meter.began.remote()
-    for table in watch.waiting_for("read", tables):
-        meter.add.remote(watch.taken() | {"moved": table.nbytes})
-        yield table
+    for parcel in watch.waiting_for("read", parcels):
+        meter.add.remote(watch.taken() | {"moved": parcel.nbytes})
+        yield parcel

@@ -229,9 +229,9 @@ def _compute(
         reader = Reader(writer.dataset, Base.at(config.base_uri), config.decode.max_bytes)
         left = [(shard, state.done.get(shard.shard_id, [])) for shard in todo]
         meter = Meter()
-        source = ShardSource(reader, epoch.guard, layout.block_bytes, left, meter.handle)
+        source = ShardSource(reader, epoch.guard, left, meter.handle, layout.parcel_bytes, layout.unread)
         journal = RemoteJournal()
-        job = jobs.Job.of(config, chosen, meter.handle, journal)
+        job = jobs.Job.of(config, chosen, reader, meter.handle, journal)
         started = time.time()
         try:
             with Progress(console, Target(known, size), meter.read) as progress:

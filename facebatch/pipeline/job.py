@@ -7,7 +7,7 @@ split:  read tasks -> decode tasks -> detect actors -> chip tasks -> embed actor
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -24,12 +24,16 @@ from facebatch.pipeline.datasource import ShardSource
 from facebatch.pipeline.meter import counted
 from facebatch.pipeline.pools import TASK_CPUS, Layout, Pool
 from facebatch.pipeline.watch import Watch
+from facebatch.reader import Reader
 from facebatch.sink import Writer
 from facebatch.stages import ChipStage, DecodeStage, DetectStage, EmbedStage, FusedStage, Place, Stage
 from facebatch.stopwatch import Stopwatch
 from facebatch.suspects import Cautious, Notes
 from facebatch.trial import Rules
-from facebatch.work import Work, from_table, to_table
+from facebatch.work import Work, packed, unpacked
+
+_BATCH_BYTES = 16 << 20
+"""Of encoded images that a worker holds at once: 32 scans of 200 megabytes would be more than its memory."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +45,17 @@ class Job:
     gate_pack: Pack | None
     models: dict[str, Any]
     """References by what they are in `Networks`; those that there are."""
+    reader: Reader
     meter: Any
     journal: Notes
 
     @classmethod
-    def of(cls, config: Config, networks: Networks, meter: Any, journal: Notes) -> Job:
+    def of(cls, config: Config, networks: Networks, reader: Reader, meter: Any, journal: Notes) -> Job:
         """With the models put where every worker can take them."""
         there = {f.name: model for f in fields(networks) if (model := getattr(networks, f.name))}
         gate = networks.gate.pack if networks.gate else None
         references = {name: ray.put(model) for name, model in there.items()}
-        return cls(config, networks.detector.pack, gate, references, meter, journal)
+        return cls(config, networks.detector.pack, gate, references, reader, meter, journal)
 
     def model(self, name: str) -> Model:
         """One of the networks."""
@@ -70,7 +75,7 @@ class Job:
 
 def run(job: Job, source: ShardSource, layout: Layout, writer: Writer) -> None:
     """Index all shards of the source. Returns when every row is committed; raises what a worker raised."""
-    _configure(layout, job.config.run)
+    _configure(job.config.run)
     retries = _remote_args(max_retries=job.config.run.restarts)
     rows = ray.data.read_datasource(
         source,
@@ -87,7 +92,7 @@ def run(job: Job, source: ShardSource, layout: Layout, writer: Writer) -> None:
         rows = _actors(rows, job, detect, detecting)
         rows = _tasks(rows, job, chip, layout.decode_cpus)
         rows = _actors(rows, job, embed, embedding, last=True)
-    sink = CommitSink(writer, layout.commit_images, job.meter)
+    sink = CommitSink(writer, layout.commit_parcels, job.meter)
     rows.write_datasink(sink, ray_remote_args={"num_cpus": TASK_CPUS, **retries})
 
 
@@ -124,30 +129,33 @@ class StageActor:
         stage = recipe(job, replace(pool.place, restarted=True), watch)
         self._work = Worker(Cautious(pool.name, stage, job.journal, job.rules), job, watch, last)
 
-    def __call__(self, table: pa.Table) -> pa.Table:
-        return self._work(table)
+    def __call__(self, parcel: pa.Table) -> pa.Table:
+        return self._work(parcel)
 
 
 class Worker:
-    """A stage that is given tables and gives tables, and tells the meter what that took."""
+    """A stage that is given parcels and gives parcels, and tells the meter what that took."""
 
     def __init__(self, stage: Cautious, job: Job, watch: Stopwatch, last: bool = False) -> None:
         self._stage, self._watch, self._last = stage, watch, last
-        self._batch, self._meter = job.config.run.batch, job.meter
+        self._batch, self._meter, self._reader = job.config.run.batch, job.meter, job.reader
 
-    def __call__(self, table: pa.Table) -> pa.Table:
-        done = []
-        for works in self._stage.block(self._watch.waiting_for("table", _batches(table, self._batch))):
-            with self._watch.timing("table"):
-                done.append(to_table(works))
-            counts = counted(works) if self._last else {}
-            self._meter.add.remote(counts | self._watch.taken() | {"moved": done[-1].nbytes})
-        return pa.concat_tables(done)
+    def __call__(self, parcel: pa.Table) -> pa.Table:
+        with self._watch.timing("pack"):
+            works = unpacked(parcel)
+        done: list[Work] = []
+        batches = self._watch.waiting_for("read", batched(self._reader.read(works), self._batch))
+        for batch in self._stage.block(batches):
+            done += batch
+            self._meter.add.remote(self._watch.taken() | (counted(batch) if self._last else {}))
+        with self._watch.timing("pack"):
+            parcel = packed(done)
+        self._meter.add.remote(self._watch.taken() | {"moved": parcel.nbytes})
+        return parcel
 
 
-# A stage is given blocks as they are, which are bounded in bytes. Asked for batches of rows, Ray joins blocks until
-# they have so many, of any size: 32 scans of 200 megabytes would be one batch. `Dataset.map_batches` insists on rows
-# where a stage has GPUs; its developer API beneath does not.
+# A stage is given blocks as they are, a parcel each, which is bounded in bytes. `Dataset.map_batches` insists on a
+# number of rows where a stage has GPUs; its developer API beneath does not.
 
 
 def _actors(rows: Any, job: Job, pool: Pool, recipe: Recipe, last: bool = False) -> Any:
@@ -164,11 +172,11 @@ def _actors(rows: Any, job: Job, pool: Pool, recipe: Recipe, last: bool = False)
 
 
 def _tasks(rows: Any, job: Job, recipe: Recipe, cpus: float) -> Any:
-    def work(table: pa.Table) -> pa.Table:
+    def work(parcel: pa.Table) -> pa.Table:
         job.meter.seat.remote(recipe.__name__, devices(0))
         watch = Stopwatch()
         stage = Cautious(recipe.__name__, recipe(job, Place(restarted=True), watch), job.journal, job.rules)
-        return Worker(stage, job, watch)(table)
+        return Worker(stage, job, watch)(parcel)
 
     work.__name__ = recipe.__name__
     return rows.map_batches_internal(
@@ -180,10 +188,18 @@ def _tasks(rows: Any, job: Job, recipe: Recipe, cpus: float) -> Any:
     )
 
 
-def _batches(table: pa.Table, size: int) -> Iterator[list[Work]]:
-    """The works of a block, so many at once; of an empty block a batch of none."""
-    for start in range(0, max(len(table), 1), size):
-        yield from_table(table.slice(start, size))
+def batched(works: Iterable[Work], size: int, most_bytes: int = _BATCH_BYTES) -> Iterator[list[Work]]:
+    """So many at once, and of so many bytes; a larger one ends its batch."""
+    batch: list[Work] = []
+    held = 0
+    for work in works:
+        batch.append(work)
+        held += len(work.data or b"")
+        if len(batch) == size or held >= most_bytes:
+            yield batch
+            batch, held = [], 0
+    if batch:
+        yield batch
 
 
 def devices(gpus: float) -> str:
@@ -203,9 +219,9 @@ def _remote_args(**args: Any) -> dict[str, Any]:
     return args
 
 
-def _configure(layout: Layout, run: Run) -> None:
+def _configure(run: Run) -> None:
     context = ray.data.DataContext.get_current()
-    context.target_max_block_size = layout.block_bytes
+    context.target_max_block_size = 1  # each parcel is a block of its own, as the reader has made it
     context.max_errored_blocks = 0  # an errored block is lost images: never tolerated
     context.execution_options.preserve_order = False
     context.enable_progress_bars = False

@@ -24,6 +24,8 @@ _WORKER_BYTES = 600 << 20
 """Of an actor without pictures: Python, ONNX Runtime and both default networks (measured: 450 MiB), and a block."""
 _TASK_BYTES = 300 << 20
 """Of a worker without networks and pictures."""
+_MOST_UNREAD = 128
+"""Loose files in a parcel: three seconds of a core, which is what the last ones may take alone."""
 _PIXEL_BYTES = 8
 """Of a decoded pixel: four in Pillow's buffer, three in ours, and the pyramid above it."""
 
@@ -90,8 +92,11 @@ class Layout:
     """The CPUs that a task of each kind beside the pools asks for."""
     readers: int
     """Tasks that read at the same time."""
-    block_bytes: int
-    commit_images: int
+    parcel_bytes: int
+    """Of images that go from process to process together."""
+    unread: int
+    """Loose files that go together without their bytes, which the actors read themselves; 0: tasks read them."""
+    commit_parcels: int
     memory: int
     """Bytes that the workers hold at most, each as many pixels as it may."""
     why: tuple[str, ...]
@@ -117,19 +122,26 @@ def lay_out(machine: Machine, run: config.Run, work: Work, available: list[str])
     actors = sum(pool.actors for pool in pools)
     tasks, decoding = _tasks(machine, run, name, pools)
     memory = actors * _WORKER_BYTES + (actors * _pictures(run) if name == "fused" else decoding * _task_bytes(run))
-    # A block is what a stage gets at once: on a GPU enough views for a batch, on a CPU little to hold and to lose.
+    # A parcel is what a stage gets at once: on a GPU enough views for a batch, on a CPU little to hold and to lose.
     largest = (64 << 20) if provider == CUDA else (16 << 20)
-    block = min(max(work.bytes // (8 * actors), 2 << 20), largest)
+    parcel = min(max(work.bytes // (8 * actors), 2 << 20), largest)
     commit = run.commit_images or min(max(work.images // 16, 128), 2048)
+    # Actors that compute on the CPU read loose files themselves: handed over, their bytes would be copied four times.
+    # A GPU would wait for them.
+    here = name == "fused" and provider == CPU
+    unread = min(max(work.images // (32 * actors), 8), _MOST_UNREAD, commit) if here else 0
+    images = unread or max(1, parcel * work.images // max(work.bytes, 1))
     holders = f"{actors} actor(s)" if name == "fused" else f"{decoding} decoding task(s) beside {actors} actor(s)"
     each = f"{run.megapixels} megapixels each, or one larger image"
     if 0 < machine.memory < memory:
         each += f". Ray has {machine.memory / 2**30:.1f} GiB: lower run.megapixels or run.actors if workers are killed"
     why_memory = f"about {memory / 2**30:.1f} GiB of memory: {holders} hold {each}"
-    why_sizes = f"blocks of {block >> 20} MiB, a commit every {commit} images: about {work.images} images to do"
+    files = f"loose files are read by the actors, {unread} at a time; else " if unread else ""
+    sizes = f"{files}parcels of {parcel >> 20} MiB, a commit every {commit} images"
+    why_sizes = f"{sizes}: about {work.images} images to do"
     why = (why_provider, why_name, why_pools, why_memory, why_sizes)
     readers = math.ceil(actors / 2)  # one reads 500 files a second from a disk, 100 from a store 80 ms away
-    layout = Layout(name, pools, tasks, readers, block, commit, memory, why)
+    layout = Layout(name, pools, tasks, readers, parcel, unread, max(1, commit // images), memory, why)
     check(layout, machine)
     return layout
 

@@ -19,19 +19,24 @@ _GUESS = 4 << 20
 """Bytes of an object whose size the listing does not tell."""
 
 
-def read_files(storage: Storage, planned: Sequence[Source], done: Ranges, max_bytes: int) -> Iterator[Item]:
-    """The items of a shard of loose files, in the planned order, without those whose index is done already."""
+def read_files(
+    storage: Storage, planned: Sequence[Source], done: Ranges, max_bytes: int, ahead: int = _AHEAD
+) -> Iterator[Item]:
+    """The items of a shard of loose files, in the planned order, without those whose index is done already.
+
+    ahead: so many reads of remote objects are in flight, also while the caller works on an item.
+    """
     wanted = ((index, source) for index, source in enumerate(planned) if not inside(index, done))
     if not any(scheme(source.object.uri) for source in planned):
         for index, source in wanted:
             yield _read(storage, index, source, max_bytes)
         return
-    with ThreadPoolExecutor(_AHEAD, thread_name_prefix="read") as threads:
+    with ThreadPoolExecutor(ahead, thread_name_prefix="read") as threads:
         flying: deque[tuple[int, Future[Item]]] = deque()
         weight = 0
         for index, source in wanted:
             own = min(max_bytes, source.bytes or _GUESS)
-            while flying and (len(flying) >= _AHEAD or weight + own > _AHEAD_BYTES):
+            while flying and (len(flying) >= ahead or weight + own > _AHEAD_BYTES):
                 size, reading = flying.popleft()
                 weight -= size
                 yield reading.result()

@@ -35,7 +35,7 @@ from facebatch.sink import Writer
 from facebatch.sources.base import Base
 from facebatch.storage import AccessDenied, Object, Storage
 from facebatch.summary import Summary
-from facebatch.work import Work, from_table
+from facebatch.work import Work, unpacked
 from tests.test_epochs import owned_by_a_dead_process
 from tests.test_sink import FACTS, face
 
@@ -218,8 +218,8 @@ class World:
         reader = Reader(writer.dataset, Base(), settings.decode.max_bytes)
         left = [(shard, state.done.get(shard.shard_id, [])) for shard in todo]
         works: list[Work] = []
-        for table in reader.tables(left, epoch.guard, 1 << 20):
-            works += from_table(table)
+        for parcel in reader.parcels(left, epoch.guard, 1 << 20):
+            works += unpacked(parcel)
         for work in works:
             if work.status is None:
                 self._look(work)

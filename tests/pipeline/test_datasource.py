@@ -18,12 +18,13 @@ from facebatch.dataset import Dataset
 from facebatch.pipeline.datasource import ShardSource
 from facebatch.plan import Shard
 from facebatch.reader import Reader
-from facebatch.schema import WORK
+from facebatch.reasons import Reason
+from facebatch.schema import PARCEL
 from facebatch.sources import Kind, Ranges, Source
 from facebatch.sources.base import Base
 from facebatch.sources.inputs import expand
 from facebatch.storage import Object, Storage
-from facebatch.work import Work, from_table
+from facebatch.work import Work, unpacked
 from tests.test_epochs import Blind
 
 
@@ -61,18 +62,28 @@ def dataset(tmp_path: Path) -> Dataset:
     return made
 
 
-def _source(dataset: Dataset, shards: list[tuple[Shard, Ranges]], base: str | None = None) -> ShardSource:
-    return ShardSource(Reader(dataset, Base.at(base), max_bytes=10_000), Blind(1), 20_000, shards, Told())
+def _reader(dataset: Dataset, base: str | None = None) -> Reader:
+    return Reader(dataset, Base.at(base), max_bytes=10_000)
+
+
+def _source(
+    dataset: Dataset, shards: list[tuple[Shard, Ranges]], base: str | None = None, unread: int = 0
+) -> ShardSource:
+    return ShardSource(_reader(dataset, base), Blind(1), shards, Told(), 20_000, unread)
 
 
 def _read(source: ShardSource) -> list[Work]:
-    works = []
+    return [work for parcel in _parcels(source) for work in parcel]
+
+
+def _parcels(source: ShardSource) -> list[list[Work]]:
+    parcels = []
     for task in source.get_read_tasks(1):
         for table in pickle.loads(cloudpickle.dumps(task))():  # type: ignore[no-untyped-call]  # as it arrives in a worker
-            assert table.schema.equals(WORK)
+            assert table.schema.equals(PARCEL)
             assert table.nbytes < 40_000
-            works += from_table(table)
-    return works
+            parcels.append(unpacked(table))
+    return parcels
 
 
 def test_every_planned_image_is_read_once(dataset: Dataset) -> None:
@@ -123,3 +134,28 @@ def test_the_meter_is_told_of_the_first_byte_and_of_what_moves(dataset: Dataset)
     assert len(Told.begun) == len(shards)
     assert sum(told["moved"] for told in Told.counts) > 100 * 1000
     assert all(told["read_us"] > 0 for told in Told.counts)
+
+
+def test_loose_files_may_travel_unread_so_many_at_a_time(dataset: Dataset) -> None:
+    shards: list[tuple[Shard, Ranges]] = [(shard, [(0, 3)] if shard.count else []) for shard in plan.shards(dataset)]
+    whole = _read(_source(dataset, shards))
+    files = _parcels(_source(dataset, shards, unread=7))
+    loose = [some for some in files if any(work.source for work in some)]
+    assert all(work.data is None for some in loose for work in some)
+    assert {len(some) for some in loose} == {7, 27 % 7, 7 % 7 or 7}
+    works = [work for some in files for work in _reader(dataset).read(some)]
+    assert [(w.uri, w.member, w.index, w.data, w.size_bytes, w.mtime_ns) for w in works] == [
+        (w.uri, w.member, w.index, w.data, w.size_bytes, w.mtime_ns) for w in whole
+    ]
+
+
+def test_what_has_gone_or_changed_since_it_was_planned_shows_when_it_is_read(dataset: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "photos" / "000.jpg").unlink()
+    (tmp_path / "photos" / "001.jpg").write_bytes(b"another")
+    source = _source(dataset, [(shard, []) for shard in plan.shards(dataset)], unread=7)
+    works = [work for some in _parcels(source) for work in _reader(dataset).read(some)]
+    assert {w.uri[-7:]: w.reason for w in works if w.reason} == {
+        "000.jpg": Reason.NOT_FOUND,
+        "001.jpg": Reason.SOURCE_CHANGED,
+    }
+    assert len(works) == 110

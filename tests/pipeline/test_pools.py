@@ -93,9 +93,16 @@ def test_a_plan_that_cannot_fit_is_refused_at_once(cpus: int, gpus: int, words: 
 
 def test_sizes_follow_the_work() -> None:
     small, large = _lay_out(2, work=Work(100, 10**7)), _lay_out(2)
-    assert (small.commit_images, large.commit_images) == (128, 2048)
-    assert (small.block_bytes, large.block_bytes) == (2 << 20, 16 << 20)
-    assert _lay_out(2, words=["run.commit_images=50"]).commit_images == 50
+    assert (small.parcel_bytes, large.parcel_bytes) == (2 << 20, 16 << 20)
+    assert (small.unread, large.unread) == (8, 128)
+    assert (small.commit_parcels, large.commit_parcels) == (128 // 8, 2048 // 128)
+    assert _lay_out(2, words=["run.commit_images=500"]).commit_parcels == 500 // 128
+    assert _lay_out(2, words=["run.commit_images=5"]).unread == 5, "a parcel is no larger than a commit"
+
+
+def test_loose_files_are_read_by_actors_that_compute_on_the_cpu() -> None:
+    assert _lay_out(2, words=["run.layout=split"]).unread == 0
+    assert _lay_out(8, 1).unread == 0
 
 
 def _on(*nodes: Node, words: list[str] | None = None) -> Layout:

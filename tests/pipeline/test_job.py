@@ -1,0 +1,25 @@
+"""How a worker is given its images."""
+
+from __future__ import annotations
+
+from facebatch.pipeline.job import batched
+from facebatch.work import Work
+
+
+def _works(*sizes: int) -> list[Work]:
+    return [Work("shard", k, "a", "", size, data=b"x" * size) for k, size in enumerate(sizes)]
+
+
+def test_a_worker_gets_so_many_images_at_once() -> None:
+    assert [len(batch) for batch in batched(_works(*[1] * 7), 3)] == [3, 3, 1]
+    assert list(batched([], 3)) == []
+
+
+def test_and_no_more_than_so_many_bytes_or_a_larger_one_with_what_came_before() -> None:
+    batches = list(batched(_works(4, 4, 4, 30, 4, 4), 32, most_bytes=10))
+    assert [[work.index for work in batch] for batch in batches] == [[0, 1, 2], [3], [4, 5]]
+
+
+def test_what_could_not_be_read_weighs_nothing() -> None:
+    works = [Work("shard", k, "a", "", 100) for k in range(5)]
+    assert [len(batch) for batch in batched(works, 32, most_bytes=10)] == [5]
