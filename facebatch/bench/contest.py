@@ -23,13 +23,13 @@ _EVERY = 0.5
 @dataclass(frozen=True, slots=True)
 class Told:
     """What a contestant says of its run. seconds: from the first byte to the last record. spent: seconds that its
-    workers together took for each part; moved: bytes that went from process to process."""
+    workers together took for each part; moved: bytes that went from process to process, None where that is not told."""
 
     images: int
     faces: int
     seconds: float
     spent: dict[str, float] = field(default_factory=dict)
-    moved: int = 0
+    moved: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

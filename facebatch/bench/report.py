@@ -38,7 +38,7 @@ def rows(standings: Sequence[Standing]) -> Iterator[list[str]]:
             f"{one.median(lambda lap: lap.told.faces):.0f}",
             f"{one.median(lambda lap: lap.cores):.2f}",
             f"{one.median(lambda lap: lap.peak_bytes) / 2**30:.2f}",
-            f"{one.median(lambda lap: lap.told.moved) / 1e6:.0f}",
+            "" if one.middle.told.moved is None else f"{one.middle.told.moved / 1e6:.0f}",
         ]
 
 

@@ -21,14 +21,16 @@ def _lap(seconds: float, faces: int = 3, **spent: float) -> Lap:
     return Lap(Told(10, faces, seconds, spent, 5_000_000), 2 * seconds, 3 * seconds, 3 << 30, 200 << 20)
 
 
+NOT_TOLD = Standing("rival", (replace(_lap(2.0), told=Told(10, 3, 2.0)),))
 FLOOR = Standing("floor", (_lap(1.0, decode=0.5, detect=0.3), _lap(1.2, decode=0.6), _lap(0.8)))
 OURS = Standing("facebatch", (_lap(1.25, decode=0.6, write=0.01),) * 3)
 
 
 def test_a_row_for_each_contestant_with_its_share_of_the_floor() -> None:
-    assert list(report.rows([FLOOR, OURS])) == [
+    assert list(report.rows([FLOOR, OURS, NOT_TOLD])) == [
         ["floor", "10.0", "100 %", "5.0", "3", "1.50", "3.00", "5"],
         ["facebatch", "8.0", "80 %", "4.0", "3", "1.50", "3.00", "5"],
+        ["rival", "5.0", "50 %", "2.5", "3", "1.50", "3.00", ""],
     ]
 
 
