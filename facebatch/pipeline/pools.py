@@ -141,7 +141,7 @@ def lay_out(machine: Machine, run: config.Run, work: Work, available: list[str])
     why_sizes = f"{sizes}: about {work.images} images to do"
     why = (why_provider, why_name, why_pools, why_memory, why_sizes)
     readers = math.ceil(actors / 2)  # one reads 500 files a second from a disk, 100 from a store 80 ms away
-    layout = Layout(name, pools, tasks, readers, parcel, unread, max(1, commit // images), memory, why)
+    layout = Layout(name, pools, tasks, readers, parcel, unread, math.ceil(commit / images), memory, why)
     check(layout, machine)
     return layout
 

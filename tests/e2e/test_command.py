@@ -271,7 +271,7 @@ def test_an_interrupted_run_says_how_to_go_on(archive: Path, tmp_path: Path) -> 
     with subprocess.Popen(words, preexec_fn=listening, stdout=pipe, stderr=pipe, text=True) as running:
         assert running.stderr
         for line in running.stderr:
-            if "blocks of" in line:
+            if "parcels of" in line:
                 break
         time.sleep(4)
         running.send_signal(signal.SIGINT)
