@@ -39,7 +39,7 @@ def test_without_costs_the_demo_is_measured_here(capsys: pytest.CaptureFixture[s
     assert table["images"][:3] == ["1,000,000", "3.0", "MB"]
     assert table["records"][0] == "489"
     assert table["objects"][0] == str(f"{3 * 489 + 1 + 6:,}"), "loose files, though the demo has a tar"
-    assert " ".join(table["costs"]).startswith("the demo's 20 images on one core of this machine, now")
+    assert " ".join(table["costs"]).startswith("the demo's 20 images of 295.3 kB, on one core here and now")
     assert table["planning"][0] == table["reading"][0] == "?"
 
 

@@ -146,12 +146,13 @@ def _on_paper(arguments: argparse.Namespace) -> int:
 def _demo(settings: config.Config) -> Measured:
     """What the demo's photographs cost here. Images are taken to be loose files: nothing says that they are packed."""
     from facebatch.costs import index_demo, measured
+    from facebatch.outlook import amount
 
     try:
         with TemporaryDirectory(prefix="facebatch-plan-") as place, quiet():
             known = measured(index_demo(settings, Path(place)))
     except UsageError as error:
         raise UsageError(f"{error}; or name with --costs a dataset whose run tells what images cost") from None
-    images = known.archive.images
-    origin = f"the demo's {images} images on one core of this machine, now; --costs OUT takes those of a run of yours"
+    images, each = known.archive.images, amount(known.archive.bytes)
+    origin = f"the demo's {images} images of {each}, on one core here and now; --costs OUT takes a run of yours"
     return replace(known, archive=replace(known.archive, loose=images, containers=0), origin=origin)
