@@ -47,6 +47,12 @@ def contract(config: Config, networks: Networks) -> dict[str, Any]:
     return _plain(terms)
 
 
+def facts_of(config: Config, networks: Networks) -> dict[str, Any]:
+    """What a dataset made with these settings and networks says of itself (`Dataset.open`)."""
+    terms = contract(config, networks)
+    return {"contract": terms, "contract_id": contract_id(terms), "relative": bool(config.base_uri), **networks.facts}
+
+
 def network(model: Model) -> dict[str, Any]:
     """A model's own share of the terms: which weights, how they became a graph, how it is fed and decoded."""
     pack = model.pack

@@ -28,7 +28,7 @@ from facebatch.storage import Object
 
 _ROW_GROUP = 8192
 """Rows of a plan file read at once: enough for a shard, few enough to read a shard of a million-object plan in 5 ms."""
-_PLAN_ROWS = 1 << 20
+PLAN_ROWS = 1 << 20
 """Sources in one plan file, about: some 50 MB, encoded in memory and written by a single conditional create."""
 _SHOWN = 3
 
@@ -119,7 +119,7 @@ def freeze(
                 while len(rows) >= _ROW_GROUP:
                     writer.write_table(_table(rows[:_ROW_GROUP]), row_group_size=_ROW_GROUP)
                     del rows[:_ROW_GROUP]
-                shard = next(shards, None) if total < _PLAN_ROWS else None
+                shard = next(shards, None) if total < PLAN_ROWS else None
             if rows:
                 writer.write_table(_table(rows), row_group_size=_ROW_GROUP)
         check()

@@ -28,7 +28,7 @@ from facebatch.schema import FACES, IMAGES, stamped
 from facebatch.stages import face_px
 from facebatch.work import Face, Work
 
-_FACES_A_FILE = 20_000
+FACES_A_FILE = 20_000
 """Faces in one object at most: 40 MiB of vectors, so that it is encoded in memory and written by a single PUT."""
 
 
@@ -76,6 +76,12 @@ class Writer:
         data = encoded(table.replace_schema_metadata(stamped(table.schema, self.facts).metadata))
         digest = hashlib.sha256(data).hexdigest()
         return File(f"{folder}/{attempt}.parquet", table.num_rows, len(data), digest), data
+
+
+def commit_images(asked: int, images: int) -> int:
+    """Images in one commit: as asked for (`run.commit_images`); where that is 0, few in a small run of `images`, which
+    is to lose little by a kill, and in a large one 2,048, whose vectors are encoded in memory."""
+    return asked or min(max(images // 16, 128), 2048)
 
 
 def images_table(works: list[Work]) -> pa.Table:
@@ -152,7 +158,7 @@ def _bundles(works: Iterable[Work]) -> Iterator[list[Work]]:
     bundle: list[Work] = []
     faces = 0
     for work in ordered:
-        full = faces + len(work.faces) > _FACES_A_FILE
+        full = faces + len(work.faces) > FACES_A_FILE
         if bundle and (full or _retryable(bundle[0]) != _retryable(work)):
             yield bundle
             bundle, faces = [], 0

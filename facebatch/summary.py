@@ -98,6 +98,8 @@ class Summary:
     """Bytes that went through Ray's object store."""
     planning_seconds: float = 0.0
     """Until it was known what there is to do."""
+    pools: dict[str, dict[str, float]] = field(default_factory=dict)
+    """How many actors each pool had, and the threads, CPUs and GPUs of each."""
 
 
 def show(console: Console, rows: Iterable[Row]) -> None:
@@ -173,5 +175,6 @@ def report(config: Config, summary: Summary) -> dict[str, Any]:
         "peak_bytes": summary.peak_bytes,
         "totals": summary.totals,
         "seats": summary.seats,
+        "pools": summary.pools,
         "spared": asdict(summary.spared) if summary.spared else None,
     }

@@ -35,7 +35,7 @@ def test_help_names_the_commands_and_the_exit_codes(capsys: pytest.CaptureFixtur
         assert word in text
 
 
-@pytest.mark.parametrize("command", ["index", "verify", "status", "models", "demo"])
+@pytest.mark.parametrize("command", ["index", "plan", "verify", "status", "models", "demo"])
 def test_each_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(command, "--help") == 0
     assert f"facebatch {command}" in capsys.readouterr().out
@@ -63,6 +63,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
             "'NOT_FOUND' cannot be retried: every run tries it again by itself. What can is NOT_AN_IMAGE, EMPTY",
         ),
         (["plan", "--input", __file__, "--retry", "no"], "'no' cannot be retried: it is no reason. What can is"),
+        (["plan"], "there is nothing to index: name photos with --input"),
+        (["plan", "--gpus", "64"], "--gpus is for a run on paper: say of how many images with --images"),
+        (["plan", "--images", "1e9", "--input", "."], "--input is for a run over what is there, and --images for one"),
+        (["plan", "--images", "1e9", "--costs", "/no/such/place"], "is no facebatch dataset"),
         (["verify", "/no/such/place"], "is no facebatch dataset"),
         (["verify", "/no/such/place", "--deep"], "is no facebatch dataset"),
         (["status", "/no/such/place"], "is no facebatch dataset"),
@@ -83,7 +87,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_two(
 
 def test_reasons_to_retry_are_named_with_commas_or_one_by_one() -> None:
     words = ["index", "--input", "photos", "--retry", "CORRUPT,EMPTY", "--retry", "TRUNCATED", "run.retry=[EMPTY]"]
-    settings = cli._settings(cli._parser().parse_args(words))
+    settings = base.indexing(cli._parser().parse_args(words))
     assert settings.run.retry == ("CORRUPT", "EMPTY", "TRUNCATED"), "the option wins over the setting"
 
 

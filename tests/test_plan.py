@@ -133,7 +133,7 @@ def test_a_name_without_a_version_is_never_taken_for_changed() -> None:
 def test_a_large_plan_is_several_files_and_a_kill_between_them_costs_nothing(
     dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "_PLAN_ROWS", 25)
+    monkeypatch.setattr(plan, "PLAN_ROWS", 25)
     sources = [_file(f"{i}") for i in range(100)]
     asked: list[int] = []
 

@@ -16,7 +16,7 @@ from facebatch.ids import image_id
 from facebatch.quality import Pose, Quality
 from facebatch.reasons import QualityReason, Reason, Status
 from facebatch.schema import FACES, IMAGES
-from facebatch.sink import Writer, encoded, faces_table, images_table
+from facebatch.sink import Writer, commit_images, encoded, faces_table, images_table
 from facebatch.storage import Storage
 from facebatch.work import Face, Work
 
@@ -191,8 +191,16 @@ def test_a_run_that_was_taken_over_writes_no_further(writer: Writer, at: int) ->
 
 
 def test_many_faces_make_several_files(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("facebatch.sink._FACES_A_FILE", 5)
+    monkeypatch.setattr("facebatch.sink.FACES_A_FILE", 5)
     records = writer.write([work(i, 3) for i in range(4)])
     assert [r.faces.rows for r in records] == [3, 3, 3, 3]
     records = writer.write([work(10 + i, 2) for i in range(4)])
     assert [r.faces.rows for r in records] == [4, 4]
+
+
+@pytest.mark.parametrize(
+    ("asked", "images", "commit"),
+    [(0, 20, 128), (0, 2048, 128), (0, 16_000, 1000), (0, 10**9, 2048), (50, 10**9, 50)],
+)
+def test_a_large_run_commits_in_large_bundles(asked: int, images: int, commit: int) -> None:
+    assert commit_images(asked, images) == commit

@@ -95,3 +95,10 @@ def test_the_record_tells_how_it_was_done_but_not_how_storage_is_reached() -> No
     assert content["totals"] == SUMMARY.totals
     assert content["storage"] == ["endpoint"]
     assert "secret" not in json.dumps(content)
+
+
+def test_the_record_tells_what_the_parts_cost_and_how_the_workers_were_laid_out() -> None:
+    """Seconds of workers are neither a core's nor a GPU's before one knows how many threads and GPUs each had."""
+    pools = {"index": {"actors": 2, "threads": 3, "cpus": 3.0, "gpus": 0.5}}
+    content = report(config.Config(), replace(SUMMARY, spent={"detect": 4.0}, pools=pools, planning_seconds=0.25))
+    assert (content["spent"], content["pools"], content["planning_seconds"]) == ({"detect": 4.0}, pools, 0.25)

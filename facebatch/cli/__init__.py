@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import signal
@@ -14,8 +13,19 @@ from typing import NoReturn
 
 import facebatch
 from facebatch import config, demo, summary
-from facebatch.cli import bench, evaluation, models
-from facebatch.cli.base import EPILOG, command, configured, count, quiet, show_table, stderr, stdout
+from facebatch.cli import bench, evaluation, models, plan
+from facebatch.cli.base import (
+    EPILOG,
+    command,
+    configured,
+    count,
+    indexing,
+    quiet,
+    show_table,
+    stderr,
+    stdout,
+    with_inputs,
+)
 from facebatch.dataset import Dataset
 from facebatch.errors import FacebatchError, UsageError
 from facebatch.storage import Storage
@@ -53,35 +63,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _index(arguments: argparse.Namespace) -> int:
-    settings = _settings(arguments)
+    settings = indexing(arguments)
     if not settings.output:
         raise UsageError("there is nowhere to write to: name a folder or URI with --output")
     return _run_index(settings)
-
-
-def _plan(arguments: argparse.Namespace) -> int:
-    settings = _settings(arguments)
-    from facebatch.pipeline.dryrun import dry_run
-
-    summary.show(stdout(), list(dry_run(settings, stderr(), arguments.list_to)))
-    return 0
-
-
-def _settings(arguments: argparse.Namespace) -> config.Config:
-    """The configuration of a command that has inputs."""
-    retry = [reason for given in arguments.retry or () for reason in given.split(",")]
-    settings = config.load(
-        arguments.config,
-        [*arguments.settings, *([f"run.retry={json.dumps(retry)}"] if retry else [])],
-        inputs=tuple(arguments.input or ()),
-        include=tuple(arguments.include or ()),
-        exclude=tuple(arguments.exclude or ()),
-        base_uri=arguments.base_uri,
-        output=arguments.output,
-    )
-    if not settings.inputs:
-        raise UsageError("there is nothing to index: name photos with --input, or `inputs` in the configuration")
-    return settings
 
 
 def _run_index(settings: config.Config) -> int:
@@ -172,11 +157,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"facebatch {facebatch.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    _with_inputs(command(commands, "index", _index, "index an archive, or go on with it"))
+    with_inputs(command(commands, "index", _index, "index an archive, or go on with it"))
 
-    plan = command(commands, "plan", _plan, "what `index` would do and how long it would take; changes nothing")
-    plan.add_argument("--list-to", metavar="URI", help="write a manifest of all files there, listed in parallel")
-    _with_inputs(plan)
+    plan.declare(commands)
 
     verify = command(commands, "verify", _verify, "prove that a dataset is whole, and with --deep that it is right")
     verify.add_argument("output", metavar="OUT", help="the dataset's folder or URI")
@@ -204,29 +187,6 @@ def _parser() -> argparse.ArgumentParser:
     trial.add_argument("--output", metavar="DIR", default="facebatch-demo", help="default: %(default)s")
     configured(trial)
     return parser
-
-
-def _with_inputs(index: argparse.ArgumentParser) -> None:
-    index.add_argument(
-        "--input",
-        action="append",
-        metavar="URI",
-        help="a folder or prefix (recursive), a photo, a tar, a table (Parquet, CSV, JSONL), a list of URIs (.txt), "
-        "or a pattern such as 'shards/*.tar'; may be repeated",
-    )
-    index.add_argument("--include", action="append", metavar="PATTERN", help="of loose files only these, as in '*.jpg'")
-    index.add_argument("--exclude", action="append", metavar="PATTERN", help="nothing of this, as in 'thumbs/**'")
-    index.add_argument("--base-uri", metavar="URI", help="URIs in the dataset are relative to it: archives may move")
-    index.add_argument(
-        "--retry",
-        action="append",
-        metavar="REASON[,REASON...]",
-        help="compute rows again that ended for good with these reasons, as in UNSUPPORTED_FORMAT after a package was "
-        "installed. Not SOURCE_CHANGED: a plan holds one version of a source. What failed for reasons outside the "
-        "image is tried again anyway",
-    )
-    index.add_argument("--output", metavar="URI", help="the dataset: a new folder or prefix, or one to go on with")
-    configured(index)
 
 
 def _parsed(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,6 +11,9 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.table import Table
+
+from facebatch import config
+from facebatch.errors import UsageError
 
 EPILOG = """\
 exit codes: 0 done, 1 failed (the same command resumes), 2 bad usage or configuration, 3 the sums do not reconcile
@@ -31,6 +35,47 @@ def configured(command: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="single settings, as in run.layout=split; they win over the file",
     )
+
+
+def with_inputs(index: argparse.ArgumentParser) -> None:
+    """Options of a command that has inputs; `indexing` reads them."""
+    index.add_argument(
+        "--input",
+        action="append",
+        metavar="URI",
+        help="a folder or prefix (recursive), a photo, a tar, a table (Parquet, CSV, JSONL), a list of URIs (.txt), "
+        "or a pattern such as 'shards/*.tar'; may be repeated",
+    )
+    index.add_argument("--include", action="append", metavar="PATTERN", help="of loose files only these, as in '*.jpg'")
+    index.add_argument("--exclude", action="append", metavar="PATTERN", help="nothing of this, as in 'thumbs/**'")
+    index.add_argument("--base-uri", metavar="URI", help="URIs in the dataset are relative to it: archives may move")
+    index.add_argument(
+        "--retry",
+        action="append",
+        metavar="REASON[,REASON...]",
+        help="compute rows again that ended for good with these reasons, as in UNSUPPORTED_FORMAT after a package was "
+        "installed. Not SOURCE_CHANGED: a plan holds one version of a source. What failed for reasons outside the "
+        "image is tried again anyway",
+    )
+    index.add_argument("--output", metavar="URI", help="the dataset: a new folder or prefix, or one to go on with")
+    configured(index)
+
+
+def indexing(arguments: argparse.Namespace) -> config.Config:
+    """The configuration of a command that has inputs."""
+    retry = [reason for given in arguments.retry or () for reason in given.split(",")]
+    settings = config.load(
+        arguments.config,
+        [*arguments.settings, *([f"run.retry={json.dumps(retry)}"] if retry else [])],
+        inputs=tuple(arguments.input or ()),
+        include=tuple(arguments.include or ()),
+        exclude=tuple(arguments.exclude or ()),
+        base_uri=arguments.base_uri,
+        output=arguments.output,
+    )
+    if not settings.inputs:
+        raise UsageError("there is nothing to index: name photos with --input, or `inputs` in the configuration")
+    return settings
 
 
 def count(word: str) -> int:

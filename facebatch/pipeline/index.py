@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
 import ray
 import ray.exceptions
@@ -15,7 +14,7 @@ from rich.console import Console
 
 from facebatch import epochs, ledger, networks, plan, release
 from facebatch.config import Config, Run
-from facebatch.contract import contract, contract_id
+from facebatch.contract import facts_of
 from facebatch.dataset import Dataset
 from facebatch.epochs import Epoch, Guard
 from facebatch.errors import FacebatchError, Unreconciled, UsageError
@@ -50,7 +49,7 @@ BYTES_A_PHOTO = 300_000
 class Cost:
     """What the job took: seconds, bytes of memory at most, the GPUs that the workers of each stage saw, on what the
     networks ran, what a gate has saved, the seconds that all workers together spent in each stage, and the bytes that
-    went through the object store."""
+    went through the object store, and how the workers were laid out."""
 
     seconds: float = 0.0
     peak_bytes: int = 0
@@ -59,6 +58,7 @@ class Cost:
     spared: Spared | None = None
     spent: dict[str, float] = field(default_factory=dict)
     moved: int = 0
+    pools: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 def index(config: Config, console: Console) -> Summary:
@@ -90,7 +90,7 @@ def _run(config: Config, console: Console) -> Summary:
     inputs.check(dataset.storage, config)
     again = release.chosen(config.run.retry)
     chosen = _networks(config, console)
-    facts = dataset.open(_facts(config, chosen))
+    facts = dataset.open(facts_of(config, chosen))
     with epochs.taken(dataset, tell=partial(say, console)) as epoch:
         dataset.note_run(epoch.number, begun(config))
         state = _released(dataset, epoch.guard, ledger.settle(dataset, epoch.number), again, console)
@@ -121,6 +121,7 @@ def _run(config: Config, console: Console) -> Summary:
             cost.spent,
             cost.moved,
             planning,
+            cost.pools,
         )
         dataset.note_run(epoch.number, report(config, summary))
         failpoint("end")
@@ -143,11 +144,6 @@ def _networks(config: Config, console: Console) -> Networks:
     if any(model.pack.weights.built_in for model in chosen):
         say(console, "stronger models than the built-in ones: `facebatch models list`, then detect.pack=, embed.pack=")
     return chosen
-
-
-def _facts(config: Config, chosen: Networks) -> dict[str, Any]:
-    terms = contract(config, chosen)
-    return {"contract": terms, "contract_id": contract_id(terms), "relative": bool(config.base_uri), **chosen.facts}
 
 
 def _released(dataset: Dataset, guard: Guard, state: State, again: frozenset[Reason], console: Console) -> State:
@@ -244,9 +240,8 @@ def _compute(
         seconds = time.time() - (meter.first_byte() or started)
         counted = meter.read()
         spent = {name: round(took, 3) for name, took in parts(counted).items()}
-        return Cost(
-            seconds, progress.peak_bytes, meter.seats(), provider, Spared.of(counted), spent, counted.get("moved", 0)
-        )
+        told = progress.peak_bytes, meter.seats(), provider, Spared.of(counted), spent, counted.get("moved", 0)
+        return Cost(seconds, *told, layout.facts)
 
 
 _ON = "What was committed stays, and the same command goes on from there"

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from facebatch import config
 from facebatch.errors import UsageError
 from facebatch.session import CPU, CUDA
+from facebatch.sink import commit_images
 from facebatch.stages import Place
 
 TASK_CPUS = 0.25
@@ -110,6 +111,14 @@ class Layout:
     def actors(self) -> int:
         return sum(pool.actors for pool in self.pools)
 
+    @property
+    def facts(self) -> dict[str, dict[str, float]]:
+        """Of each pool what a run's record says: without it, a worker's seconds are neither a core's nor a GPU's."""
+        return {
+            pool.name: {"actors": pool.actors, "threads": pool.place.threads, "cpus": pool.cpus, "gpus": pool.gpus}
+            for pool in self.pools
+        }
+
 
 def lay_out(machine: Machine, run: config.Run, work: Work, available: list[str]) -> Layout:
     """The layout for this machine, configuration and amount of work. available: providers of the installed runtime.
@@ -125,7 +134,7 @@ def lay_out(machine: Machine, run: config.Run, work: Work, available: list[str])
     # A parcel is what a stage gets at once: on a GPU enough views for a batch, on a CPU little to hold and to lose.
     largest = (64 << 20) if provider == CUDA else (16 << 20)
     parcel = min(max(work.bytes // (8 * actors), 2 << 20), largest)
-    commit = run.commit_images or min(max(work.images // 16, 128), 2048)
+    commit = commit_images(run.commit_images, work.images)
     # Actors that compute on the CPU read loose files themselves: handed over, their bytes would be copied four times.
     # A GPU would wait for them.
     here = name == "fused" and provider == CPU

@@ -201,7 +201,7 @@ def anew(place: tuple[Storage, str], monkeypatch: pytest.MonkeyPatch) -> Anew:
     monkeypatch.setattr("facebatch.epochs._lives", lambda *_: False)  # all runs are this process: the last one is dead
     monkeypatch.setattr("facebatch.epochs.signal.signal", lambda *_: None)  # of the main thread only; runs have theirs
     monkeypatch.setattr("facebatch.epochs.Epoch._beat", lambda _: None)  # a thread, whose writes no step could be
-    monkeypatch.setattr("facebatch.plan._PLAN_ROWS", 3)  # two plan files for six sources
+    monkeypatch.setattr("facebatch.plan.PLAN_ROWS", 3)  # two plan files for six sources
     storage, folder = place
     numbers = count()
     return lambda: History(storage, join(folder, f"dataset-{next(numbers)}"))

@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from facebatch import config, ledger
+from facebatch.contract import facts_of
 from facebatch.dataset import Dataset
 from facebatch.errors import FacebatchError, UsageError
 from facebatch.pipeline import index as pipeline
@@ -231,7 +232,7 @@ def test_another_model_or_threshold_is_refused_with_what_differs(
     def settings(*words: str) -> config.Config:
         return config.load(None, words, inputs=(str(tmp_path / "a.jpg"),), output=str(output))
 
-    facts = pipeline._facts(settings(), pipeline._networks(settings(), silent))
+    facts = facts_of(settings(), pipeline._networks(settings(), silent))
     Dataset.at(Storage(), str(output)).open(facts)
     before = {file: file.read_bytes() for file in output.rglob("*") if file.is_file()}
     with pytest.raises(UsageError, match=f"made under another contract.*{difference}.*, or write to a new output"):

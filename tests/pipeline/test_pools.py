@@ -37,6 +37,7 @@ def test_two_cores_without_gpu() -> None:
     assert layout.name == "fused"
     (pool,) = layout.pools
     assert (pool.actors, pool.gpus, pool.place.provider, pool.place.threads) == (2, 0, "cpu", 1)
+    assert layout.facts == {"index": {"actors": 2, "threads": 1, "cpus": 0.75, "gpus": 0.0}}
 
 
 def test_one_gpu() -> None:
