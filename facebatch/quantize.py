@@ -93,8 +93,8 @@ def quantise(model: Model, config: Config, folder: str | Path, images: int = 200
 
     Its ranges are those of `images` photographs anywhere below `folder`, drawn at random but the same each time, shown
     to it as a run would show them: decoded, in all passes of the settings, fed as its pack says.
-    Raises UsageError for a model that is no detector or is quantised, and where no photograph can be read;
-    FacebatchError where the network cannot be quantised.
+    Raises UsageError for a model that is no detector or is quantised, and where no photograph can be read or is asked
+    for; FacebatchError where the network cannot be quantised.
     """
     if model.pack.kind != "detector":
         raise UsageError(
@@ -102,6 +102,8 @@ def quantise(model: Model, config: Config, folder: str | Path, images: int = 200
         )
     if model.precision != "float32":
         raise UsageError(f"{model.path} is in INT8 already: name the float weights, or none")
+    if images < 1:
+        raise UsageError(f"ranges from {images} photographs were asked for: 200 are enough, 1 is the least")
     files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
     random.Random(0).shuffle(files)
     feeds = _Feeds(model, config, files, images)

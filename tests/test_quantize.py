@@ -96,6 +96,8 @@ def test_what_cannot_be_read_is_left_out_and_said(made: Quantised, photos: Path)
 
 def test_no_more_photographs_are_read_than_were_asked_for(photos: Path) -> None:
     assert quantise(DOTS, Config(), photos, images=2).photos == 2
+    with pytest.raises(UsageError, match="ranges from 0 photographs were asked for"):
+        quantise(DOTS, Config(), photos, images=0)
 
 
 def test_the_network_sees_every_pass_of_the_settings(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

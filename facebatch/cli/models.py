@@ -154,6 +154,7 @@ def _quantize(arguments: argparse.Namespace) -> int:
     pack = packs.pack(arguments.pack)
     settings = config.load(arguments.config, [*arguments.settings, f"detect.pack={pack.name}"])
     model = packs.load(pack.name, pack.kind, settings.detect.weights)
+    print(f"showing {pack.name} {arguments.images} photos of {arguments.photos} ...", file=sys.stderr)
     with quiet():
         made = quantize.quantise(model, settings, arguments.photos, arguments.images)
     catalogue.keep(Path(arguments.output), made.model.graph)
