@@ -80,8 +80,8 @@ def take(pack: Pack, paths: Sequence[str], trust: bool, onnx: str | None = None)
     """Import files of the user's: checked, made a graph, proved, then copied to the cache for later runs.
 
     A pack's further files are looked for where weights always are. trust: take them whatever their sha256, if their
-    content fits, and remember that; those of a built-in pack are used where they are named. onnx: also write the graph
-    to this file.
+    content fits, and remember that. Those of a built-in pack, and those in eight bits, are used where they are named.
+    onnx: also write the graph to this file.
     Raises UsageError for a missing file, FacebatchError for one that is not the model.
     """
     given = []
@@ -90,16 +90,17 @@ def take(pack: Pack, paths: Sequence[str], trust: bool, onnx: str | None = None)
         if data is None:
             raise UsageError(f"there is no file {path}")
         given.append(Given(path, data))
-    files = _sorted(pack, given)
-    model = packs.build(pack, files, trust)
+    small = packs.in_eight_bits(pack, given[0], trust) if len(given) == 1 else None
+    files = given if small else _sorted(pack, given)
+    model = small or packs.build(pack, files, trust)
     Session(model, CPU).prove_batch()
-    if not pack.weights.built_in:
+    if not (pack.weights.built_in or small):
         for file, one in zip(pack.weights.files, files, strict=True):
-            _keep(packs.cache_folder() / file.path, one.data)
+            keep(packs.cache_folder() / file.path, one.data)
     if trust:
         packs.trust(pack, [hashlib.sha256(one.data).hexdigest() for one in files])
     if onnx:
-        _keep(Path(onnx), model.graph)
+        keep(Path(onnx), model.graph)
     return model
 
 
@@ -156,7 +157,8 @@ def _names(pack: Pack) -> str:
     return " and ".join(file.name for file in pack.weights.files)
 
 
-def _keep(target: Path, data: bytes) -> None:
+def keep(target: Path, data: bytes) -> None:
+    """Write a file, whole or not at all. Raises FacebatchError."""
     part = target.with_name(f"{target.name}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -61,6 +61,8 @@ def network(model: Model) -> dict[str, Any]:
         "importer": {"name": revision(pack.weights.importer), "options": pack.weights.options},
         "input": {"colour": pack.input.colour, "mean": pack.input.mean, "scale": pack.input.scale},
     }
+    if model.precision != "float32":
+        terms["precision"] = model.precision
     if pack.kind == "detector":
         anchors = asdict(pack.anchors) if pack.anchors else None
         terms |= {"decoder": pack.decoder, "anchors": anchors}

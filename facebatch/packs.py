@@ -21,7 +21,7 @@ from pydantic.dataclasses import dataclass
 from facebatch import importers
 from facebatch.config import laid_over
 from facebatch.errors import FacebatchError, UsageError
-from facebatch.importers import Given, Imported
+from facebatch.importers import Given, Imported, quantised
 from facebatch.resources import folder
 
 _STRICT = ConfigDict(extra="forbid")
@@ -161,6 +161,8 @@ class Model:
     """ONNX, ready to run in batches."""
     parameters: int | None = None
     """As the paper counts them, where the importer knows."""
+    precision: Literal["float32", "int8"] = "float32"
+    """`int8`: weights and the maps between most layers have eight bits; inputs and outputs are float32 all the same."""
 
 
 def packs() -> dict[str, Pack]:
@@ -192,11 +194,15 @@ def pack(name: str, kind: str | None = None) -> Pack:
 def load(name: str, kind: str, weights: str | None = None) -> Model:
     """A pack with its weights, from an explicit path, FACEBATCH_MODELS, or the cache, whichever has the files first.
 
-    weights: the file, or the folder that holds the files where there are several.
+    weights: the file, or the folder that holds the files where there are several; or a file that `facebatch models
+    quantize` made of them.
     Raises UsageError when a file is nowhere, naming it, where it was looked for and what to set; and FacebatchError
     when a file is there but is not the one the pack describes.
     """
     found = pack(name, kind)
+    data = read(weights) if weights else None
+    if weights and data and (small := in_eight_bits(found, Given(weights, data))):
+        return small
     files = []
     for file in found.weights.files:
         looked = places(found, file, weights)
@@ -216,6 +222,25 @@ def build(pack: Pack, files: Sequence[Given], trust: bool = False) -> Model:
     made: Imported = importers.run(pack.weights.importer, files, pack.weights.options)
     digest = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
     return Model(pack, files[0].name, digest, made.graph, made.parameters)
+
+
+def in_eight_bits(pack: Pack, given: Given, trust: bool = False) -> Model | None:
+    """The model of a file that `facebatch models quantize` made; None for any other file.
+
+    Raises FacebatchError for one that was made of another pack, or elsewhere and is not trusted.
+    """
+    mark = quantised.mark(given.data)
+    if mark is None:
+        return None
+    if mark.pack != pack.name:
+        raise FacebatchError(f"{given.name} is {mark.pack} in INT8, and not {pack.name}: use it with that pack")
+    digest = hashlib.sha256(given.data).hexdigest()
+    if not trust and digest not in trusted(pack):
+        raise FacebatchError(
+            f"{given.name} is {pack.name} in INT8, but was not made here: `facebatch models import {pack.name} "
+            f"--from {given.name} --trust` checks its content and remembers it"
+        )
+    return Model(pack, given.name, digest, given.data, precision="int8")
 
 
 def places(pack: Pack, file: File, weights: str | None = None) -> list[str]:

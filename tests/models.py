@@ -89,6 +89,41 @@ def bright_squares(batch: int | str = "N", **fields: object) -> Model:
     )
 
 
+def bright_dots(**fields: object) -> Model:
+    """A detector in the manner of slim-320, 64x48, of three convolutions: one box for each 16x16 cell, its score twice
+    the cell's brightness (0..1), less one half."""
+    shrink = helper.make_node("Conv", ["x", "grey"], ["small"], kernel_shape=[4, 4], strides=[4, 4])
+    again = helper.make_node("Conv", ["small", "mean"], ["cells"], kernel_shape=[4, 4], strides=[4, 4])
+    last = helper.make_node("Conv", ["cells", "twice", "shift"], ["map"], kernel_shape=[1, 1])
+    shape = helper.make_node("Reshape", ["map", "to"], ["face"])
+    ground = helper.make_node("Sub", ["one", "face"], ["ground"])
+    scores = helper.make_node("Concat", ["ground", "face"], ["scores"], axis=2)
+    zero = helper.make_node("Mul", ["face", "nought"], ["zero"])
+    boxes = helper.make_node("Add", ["zero", "grid"], ["boxes"])
+    constants = {
+        "grey": np.full((2, 3, 4, 4), 1 / 48, np.float32),
+        "mean": np.stack([np.full((2, 4, 4), share / 32, np.float32) for share in (1.0, 0.25)]),
+        "twice": np.array([2.0, 0.0], np.float32).reshape(1, 2, 1, 1),
+        "shift": np.array([-0.5], np.float32),
+        "to": np.array([0, 12, 1]),
+        "one": np.array(1, np.float32),
+        "nought": np.array(0, np.float32),
+        "grid": np.array([[[x / 4, y / 3, (x + 1) / 4, (y + 1) / 3] for y in range(3) for x in range(4)]], np.float32),
+    }
+    return model(
+        _graph(
+            [shrink, again, last, shape, ground, scores, zero, boxes],
+            [("x", ["N", 3, 48, 64])],
+            [("scores", ["N", "P", 2]), ("boxes", ["N", "P", 4])],
+            constants,
+        ),
+        "detector",
+        input=Input("RGB", (0, 0, 0), 1 / 255, "stretch", ((64, 48),)),
+        decoder="ultraface",
+        **fields,
+    )
+
+
 def _graph(
     nodes: list[onnx.NodeProto],
     inputs: list[tuple[str, list[int | str]]],

@@ -27,7 +27,7 @@ LAYERS = [
     ["plan", "epochs", "trial"],
     ["ledger", "suspects"],
     ["commit", "reader"],
-    ["sink", "forecast", "consistency"],
+    ["sink", "forecast", "consistency", "quantize"],
     ["release"],
     ["verify", "progress", "demo", "summary", "status", "agreement"],
     ["audit"],

@@ -25,7 +25,12 @@ def declare(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-
     )
     detection.add_argument("--images", metavar="DIR", help="WIDER FACE's photographs, where they lie elsewhere")
     detection.add_argument("--official", metavar="DIR", help="WIDER FACE's .mat files, where they lie elsewhere")
-    detection.add_argument("--detector", metavar="PACK", action="append", help="may be repeated; default: all here")
+    detection.add_argument(
+        "--detector",
+        metavar="PACK[=WEIGHTS]",
+        action="append",
+        help="may be repeated, also with other weights, as in yunet-n=int8.onnx; default: all here",
+    )
     detection.add_argument(
         "--protocol",
         default="plain",
@@ -90,7 +95,7 @@ def _detection(arguments: argparse.Namespace) -> int:
     chosen = detecting.available(arguments.detector or ())
     tell = _teller()
     with quiet():
-        results = [detecting.measure(pack, settings, data, protocol, tell) for pack in chosen]
+        results = [detecting.measure(entry, settings, data, protocol, tell) for entry in chosen]
     show_table(*showing.table(results, wider.SUBSETS if data.official else ()))
     for file in showing.write(Path(arguments.output), data, results, arguments.protocol, protocol.rule, sys.argv[1:]):
         tell(f"written: {file}")

@@ -1,15 +1,16 @@
-"""`facebatch models`: list, show, check, import and pull model packs."""
+"""`facebatch models`: list, show, check, import, pull and quantise model packs."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.table import Table
 
-from facebatch import packs
-from facebatch.cli.base import command, stderr, stdout
+from facebatch import config, packs
+from facebatch.cli.base import command, configured, count, quiet, stderr, stdout
 from facebatch.config import Detect, Embed
 from facebatch.errors import FacebatchError, UsageError
 
@@ -26,8 +27,8 @@ Accuracy)."""
 
 
 def declare(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    models = command(commands, "models", _list, "list, show, check, import and pull model packs")
-    verbs = models.add_subparsers(title="what to do", metavar="list | show | check | import | pull")
+    models = command(commands, "models", _list, "list, show, check, import, pull and quantise model packs")
+    verbs = models.add_subparsers(title="what to do", metavar="list | show | check | import | pull | quantize")
     command(verbs, "list", _list, "the packs there are: at hand or not, size, accuracy, speed, licence")
 
     show = command(verbs, "show", _show, "everything about a pack: source, licence, input, cost, contract")
@@ -44,6 +45,13 @@ def declare(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-
 
     pull = command(verbs, "pull", _pull, "download weights from where their pack says, into the cache")
     pull.add_argument("pack", metavar="PACK", nargs="+")
+
+    small = command(verbs, "quantize", _quantize, "a detector in INT8 for CPUs, its ranges learned from your photos")
+    small.add_argument("pack", metavar="PACK")
+    small.add_argument("--photos", metavar="DIR", required=True, help="photos like those to be indexed, at any depth")
+    small.add_argument("--images", metavar="N", type=count, default=200, help="how many; default: %(default)s")
+    small.add_argument("--output", metavar="FILE", required=True, help="an .onnx file, for detect.weights=FILE")
+    configured(small)
 
 
 def _list(arguments: argparse.Namespace) -> int:
@@ -112,9 +120,10 @@ def _import(arguments: argparse.Namespace) -> int:
     pack = packs.pack(arguments.pack)
     model = catalogue.take(pack, arguments.files, arguments.trust, arguments.onnx)
     counted = f", {model.parameters:,} parameters" if model.parameters else ""
-    if pack.weights.built_in:
+    if pack.weights.built_in or model.precision != "float32":
         setting = "detect.weights" if pack.kind == "detector" else "embed.weights"
-        use = f"{setting}={model.path} uses it, and without that the built-in file stays"
+        stays = "the built-in file stays" if pack.weights.built_in else "the pack's own weights stay"
+        use = f"{setting}={model.path} uses it, and without that {stays}"
     else:
         use = f"later runs find it in {packs.cache_folder()}"
     print(f"{pack.name} is imported{counted}, sha256 {model.sha256}; {use}")
@@ -135,6 +144,29 @@ def _pull(arguments: argparse.Namespace) -> int:
             paths = pull.pull(pack, lambda file, done, tasks=tasks: bars.update(tasks[file], completed=done))  # type: ignore[misc]
         catalogue.check(pack)
         print("\n".join(map(str, paths)))
+    return 0
+
+
+def _quantize(arguments: argparse.Namespace) -> int:
+    """Of whatever `detect.weights` names, else of the pack's own weights. The file is trusted: it was made here."""
+    from facebatch import catalogue, quantize
+
+    pack = packs.pack(arguments.pack)
+    settings = config.load(arguments.config, [*arguments.settings, f"detect.pack={pack.name}"])
+    model = packs.load(pack.name, pack.kind, settings.detect.weights)
+    print(f"showing {pack.name} {arguments.images} photos of {arguments.photos} ...", file=sys.stderr)
+    with quiet():
+        made = quantize.quantise(model, settings, arguments.photos, arguments.images)
+    catalogue.keep(Path(arguments.output), made.model.graph)
+    packs.trust(pack, [made.model.sha256])
+    if made.skipped:
+        print(f"{len(made.skipped)} files were left out, e.g. {made.skipped[0]}", file=sys.stderr)
+    print(
+        f"{pack.name} is quantised, its ranges from {made.photos} photos, sha256 {made.model.sha256}; "
+        f"detect.weights={arguments.output} uses it, in a dataset of its own\n"
+        f"what it loses: `facebatch eval detection --data ... --detector {arguments.pack} "
+        f"--detector {arguments.pack}={arguments.output}`"
+    )
     return 0
 
 

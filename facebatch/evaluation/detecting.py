@@ -65,11 +65,24 @@ class Data:
 
 
 @dataclass(frozen=True, slots=True)
+class Entry:
+    """A detector to be measured: with the pack's own weights, or with those of a file."""
+
+    pack: Pack
+    weights: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What tables, plots and files call it."""
+        return f"{self.pack.name}={Path(self.weights).name}" if self.weights else self.pack.name
+
+
+@dataclass(frozen=True, slots=True)
 class Measured:
     """One detector in one setting. found: for each photograph; milliseconds: of one core, from a decoded picture to
     boxes; unread: photographs that could not be decoded, in which nothing is found."""
 
-    pack: Pack
+    entry: Entry
     setting: str
     settings: Settings
     found: list[Found]
@@ -88,7 +101,7 @@ class Result:
 
     @property
     def name(self) -> str:
-        return self.measured.pack.name
+        return self.measured.entry.name
 
 
 def read_data(data: str, images: str | None = None, official: str | None = None) -> Data:
@@ -111,22 +124,31 @@ def read_data(data: str, images: str | None = None, official: str | None = None)
     return Data(str(place), read_wider(listed, folder), read_official(mats) if mats else None)
 
 
-def available(names: Sequence[str] = ()) -> list[Pack]:
-    """The face detectors of these names; without names those whose weights are here."""
-    if names:
-        return [packs.pack(name, "detector") for name in names]
-    found = [p for p in packs.packs().values() if p.kind == "detector" and p.finds == "faces"]
-    return [pack for pack in found if all(packs.find(pack))]
+def available(names: Sequence[str] = ()) -> list[Entry]:
+    """The face detectors of these names, PACK or PACK=WEIGHTS; without names those whose weights are here.
+
+    Raises UsageError for an unknown pack, and for two entries that would have one name.
+    """
+    if not names:
+        found = [p for p in packs.packs().values() if p.kind == "detector" and p.finds == "faces"]
+        return [Entry(pack) for pack in found if all(packs.find(pack))]
+    split = [name.partition("=") for name in names]
+    entries = [Entry(packs.pack(name, "detector"), weights or None) for name, _, weights in split]
+    called = [entry.name for entry in entries]
+    if twice := next((name for name in called if called.count(name) > 1), None):
+        raise UsageError(f"two detectors would be called {twice} in the table: name it once, or rename one file")
+    return entries
 
 
 def measure(
-    pack: Pack, config: Config, data: Data, protocol: Protocol, tell: Callable[[str], object]
+    entry: Entry, config: Config, data: Data, protocol: Protocol, tell: Callable[[str], object]
 ) -> dict[str, Result]:
     """A detector, published and ours, on all the photographs. Where both are the same it is measured once.
 
     Raises FacebatchError where its weights are wrong or missing.
     """
-    model = packs.load(pack.name, "detector")
+    pack = entry.pack
+    model = packs.load(pack.name, "detector", entry.weights)
     score = LOWEST if protocol.score is None else protocol.score
     plain = Detect(pack.name, score=score, nms=protocol.nms, close_up=False, tiles=False)
     own = replace(config.detect, pack=pack.name, score=score, nms=protocol.nms or config.detect.nms)
@@ -137,14 +159,16 @@ def measure(
         if before and before.measured.settings == settings:
             results[name] = replace(before, measured=replace(before.measured, setting=name))
             continue
-        measured = _measured(model, name, replace(config, detect=chosen), settings, data.truths)
+        measured = _measured(entry, model, name, replace(config, detect=chosen), settings, data.truths)
         results[name] = _judged(measured, data, protocol.rule)
         unread = f"; {len(measured.unread)} could not be read, e.g. {measured.unread[0]}" if measured.unread else ""
-        tell(f"{pack.name}, {name}: {measured.milliseconds:.0f} ms an image{unread}")
+        tell(f"{entry.name}, {name}: {measured.milliseconds:.0f} ms an image{unread}")
     return results
 
 
-def _measured(model: Model, name: str, config: Config, settings: Settings, truths: Sequence[Truth]) -> Measured:
+def _measured(
+    entry: Entry, model: Model, name: str, config: Config, settings: Settings, truths: Sequence[Truth]
+) -> Measured:
     decode = DecodeStage(config, model.pack, Place())
     detector = Detector(Session(model, CPU, threads=1), settings, batch=1, most=_MOST)
 
@@ -162,7 +186,7 @@ def _measured(model: Model, name: str, config: Config, settings: Settings, truth
     seen = [seconds for _, seconds, trouble in rows if trouble is None]
     unread = [trouble for *_, trouble in rows if trouble is not None]
     milliseconds = 1000 * float(np.median(seen)) if seen else float("nan")
-    return Measured(model.pack, name, settings, [found for found, *_ in rows], milliseconds, unread)
+    return Measured(entry, name, settings, [found for found, *_ in rows], milliseconds, unread)
 
 
 def _judged(measured: Measured, data: Data, rule: Rule) -> Result:

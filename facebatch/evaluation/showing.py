@@ -46,7 +46,7 @@ def write(
     both = [one[setting] for one in results for setting in (PUBLISHED, OURS)]
     plots.plane(files[2], [(r.name, r.measured.milliseconds, r.curve.ap, r.measured.setting) for r in both])
     for result in ours:
-        score = result.measured.pack.score
+        score = result.measured.entry.pack.score
         missed, alarms = worst(data.truths, result.measured.found, score, rule)
         for kind, spots in (("misses", missed), ("alarms", alarms)):
             if spots:

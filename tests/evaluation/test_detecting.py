@@ -34,8 +34,8 @@ def photos(tmp_path: Path, astronaut: bytes, hopper: bytes) -> Path:
 
 def _measured(name: str, data: Data, *words: str, protocol: str = "plain") -> tuple[dict[str, Result], list[str]]:
     told: list[str] = []
-    pack = packs.pack(name, "detector")
-    return measure(pack, config.load(None, words), data, PROTOCOLS[protocol], told.append), told
+    (entry,) = available([name])
+    return measure(entry, config.load(None, words), data, PROTOCOLS[protocol], told.append), told
 
 
 @pytest.mark.needs_models
@@ -93,17 +93,29 @@ def test_a_cards_protocol_brings_its_own_threshold_and_rule(photos: Path) -> Non
 def test_detectors_are_those_that_are_named_or_whose_weights_are_here(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    assert [pack.name for pack in available(["slim-320"])] == ["ultra-lightweight-face-detection-slim-320"]
+    assert [entry.name for entry in available(["slim-320"])] == ["ultra-lightweight-face-detection-slim-320"]
     with pytest.raises(UsageError, match="no detector pack 'onet'"):
         available(["onet"])
     monkeypatch.setenv("FACEBATCH_MODELS", str(tmp_path))
     monkeypatch.setenv("FACEBATCH_CACHE", str(tmp_path))
-    assert [pack.name for pack in available()] == ["facebatch-detector"], "the built-in one is always here"
+    assert [entry.name for entry in available()] == ["facebatch-detector"], "the built-in one is always here"
+
+
+def test_other_weights_of_a_pack_are_a_row_of_their_own(photos: Path) -> None:
+    own = packs.places(packs.pack("facebatch-detector"), packs.pack("facebatch-detector").weights.files[0])[0]
+    copy = shutil.copy(own, photos / "copy.onnx")
+    first, second = available(["facebatch-detector", f"facebatch-detector={copy}"])
+    assert (first.name, second.name) == ("facebatch-detector", "facebatch-detector=copy.onnx")
+    results = [measure(entry, config.Config(), read_data(str(photos)), PLAIN, str) for entry in (first, second)]
+    assert [one[OURS].name for one in results] == [first.name, second.name]
+    assert results[0][OURS].curve.ap == results[1][OURS].curve.ap == 1
+    with pytest.raises(UsageError, match=r"two detectors would be called facebatch-detector=copy\.onnx in the table"):
+        available([f"facebatch-detector={copy}", "facebatch-detector=elsewhere/copy.onnx"])
 
 
 @pytest.mark.needs_models
 def test_a_detector_of_people_is_no_face_detector() -> None:
-    names = [pack.name for pack in available()]
+    names = [entry.name for entry in available()]
     assert "yunet-n" in names
     assert not any(name.startswith("ssdlite") for name in names)
     assert "ssh-mxnet" not in names, "its weights are nowhere to be had"

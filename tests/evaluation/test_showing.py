@@ -12,7 +12,7 @@ from PIL import Image
 from facebatch import config, packs
 from facebatch.detect import Settings
 from facebatch.errors import FacebatchError
-from facebatch.evaluation.detecting import OURS, PUBLISHED, Data, Measured, Result
+from facebatch.evaluation.detecting import OURS, PUBLISHED, Data, Entry, Measured, Result
 from facebatch.evaluation.precision import Found, Rule, by_size, curve
 from facebatch.evaluation.showing import table, write
 from facebatch.evaluation.truth import Truth
@@ -30,7 +30,7 @@ def _result(data: Data, setting: str, milliseconds: float) -> Result:
     """One face found, one missed, one false alarm."""
     pack = packs.pack("slim-320")
     found = [Found(np.array([[178, 57, 274, 177], [20, 20, 60, 60]], np.float32), np.array([0.9, 0.8], np.float32))]
-    measured = Measured(pack, setting, Settings.of(config.Detect(), pack), found, milliseconds, [])
+    measured = Measured(Entry(pack), setting, Settings.of(config.Detect(), pack), found, milliseconds, [])
     judged = curve(data.truths, found)
     return Result(measured, judged, by_size(data.truths, found), {"easy": judged})
 
