@@ -25,7 +25,7 @@ from facebatch.errors import UsageError
 from facebatch.ledger import File, State
 from facebatch.networks import Networks
 from facebatch.plan import Shard
-from facebatch.reader import Reader
+from facebatch.reader import Parcels, Reader
 from facebatch.reasons import Status
 from facebatch.scale import NETWORKS, PARTS, Archive, Costs, Sizes, Table
 from facebatch.session import CPU, CUDA
@@ -43,7 +43,7 @@ ENOUGH = 100_000
 100,000 objects 2.5 (`python -m tests.million`, 2 cores)."""
 _STAGES = ("decode", "detect", "chip", "embed")
 """Parts that the actors of a fused run do."""
-_BLOCK = 16 << 20
+_PARCELS = Parcels(128, 16 << 20)
 _ROUNDS = 3
 """Of which the fastest counts: what else a machine does can only slow it."""
 _LOOSE = (Kind.FILES, Kind.BROKEN)
@@ -124,7 +124,7 @@ def _compute(settings: Config, chosen: Networks, writer: Writer) -> dict[str, An
     plan.freeze(dataset, 0, inputs.expand(dataset.storage, settings), settings.shards, writer.guard.check)
     planning = time.perf_counter() - began
     reader = Reader(dataset, Base.at(None), settings.decode.max_bytes)
-    todo = reader.parcels([(shard, []) for shard in plan.shards(dataset)], writer.guard, _BLOCK)
+    todo = reader.parcels([(shard, []) for shard in plan.shards(dataset)], writer.guard, _PARCELS)
     parcels = list(watch.waiting_for("read", todo))
     reading = parts(watch.taken())
     stage = FusedStage(settings, chosen, Place(), watch)

@@ -29,6 +29,18 @@ _AHEAD = 32
 """Remote reads in flight while a batch is worked on: the next batch."""
 
 
+@dataclass(frozen=True, slots=True)
+class Parcels:
+    """How images are handed over: so many at most, and of so many encoded bytes at most, or one image that is larger.
+
+    unread: loose files go without their bytes, and whoever gets them calls `Reader.read`.
+    """
+
+    images: int
+    bytes: int
+    unread: bool = False
+
+
 @dataclass(frozen=True)
 class Reader:
     """Reads what a dataset has planned, from where its base now lies. Small, because it is pickled into every task."""
@@ -37,30 +49,27 @@ class Reader:
     base: Base
     max_bytes: int
 
-    def parcels(
-        self, shards: Iterable[tuple[Shard, Ranges]], guard: Guard, most_bytes: int, unread: int = 0
-    ) -> Iterator[pa.Table]:
-        """The works of shards without those that are done, in parcels of schema PARCEL, of about `most_bytes`.
+    def parcels(self, shards: Iterable[tuple[Shard, Ranges]], guard: Guard, size: Parcels) -> Iterator[pa.Table]:
+        """The works of shards without those that are done, in parcels of schema PARCEL.
 
-        unread: of loose files so many in a parcel, without their bytes: whoever gets it calls `read`.
         The same works in the same order at every attempt. The ends of containers are noted in the ledger.
         """
         works: list[Work] = []
-        size = 0
+        held = 0
         for shard, done in shards:
 
             def note(end: End, name: str = shard.shard_id) -> None:
                 guard.check()
                 ledger.write_end(self.dataset, guard.epoch, name, end.count, end.gone)
 
-            here = unread and shard.kind is Kind.FILES
-            for work in self._unread(shard, done) if here else self._works(shard, done, note):
+            unread = size.unread and shard.kind is Kind.FILES
+            for work in self._unread(shard, done) if unread else self._works(shard, done, note):
                 works.append(work)
-                if not here:
-                    size += 1000 + max(work.size_bytes, 0)  # not what was read: that may fail at another attempt
-                if size >= most_bytes or (here and len(works) >= unread):
+                if not unread:
+                    held += 1000 + max(work.size_bytes, 0)  # not what was read: that may fail at another attempt
+                if held >= size.bytes or len(works) >= size.images:
                     yield packed(works)
-                    works, size = [], 0
+                    works, held = [], 0
         if works:
             yield packed(works)
 

@@ -26,7 +26,7 @@ from facebatch.errors import UsageError
 from facebatch.ledger import File, Record, State
 from facebatch.networks import Networks
 from facebatch.packs import Model
-from facebatch.reader import Reader
+from facebatch.reader import Parcels, Reader
 from facebatch.reasons import Reason
 from facebatch.session import CPU
 from facebatch.sink import Writer
@@ -165,7 +165,9 @@ def _indexed(photos: Path, models: Networks, *words: str, gone: str | None = Non
         reader = Reader(dataset, Base.at(settings.base_uri), settings.decode.max_bytes)
         stage = FusedStage(settings, models, Place())
         writer = Writer(dataset, epoch.guard, facts)
-        for parcel in reader.parcels([(shard, []) for shard in plan.shards(dataset)], epoch.guard, 1 << 20):
+        for parcel in reader.parcels(
+            [(shard, []) for shard in plan.shards(dataset)], epoch.guard, Parcels(64, 1 << 20)
+        ):
             writer.write(stage(unpacked(parcel)))
     return dataset
 

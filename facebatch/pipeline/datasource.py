@@ -13,7 +13,7 @@ from ray.data.datasource import Datasource, ReadTask
 
 from facebatch.epochs import Guard
 from facebatch.plan import Shard
-from facebatch.reader import Reader
+from facebatch.reader import Parcels, Reader
 from facebatch.schema import PARCEL
 from facebatch.sources import Ranges
 from facebatch.stopwatch import Stopwatch
@@ -31,15 +31,13 @@ class ShardSource(Datasource):
         guard: Guard,
         shards: Iterable[tuple[Shard, Ranges]],
         meter: Any,
-        parcel_bytes: int,
-        unread: int = 0,
+        size: Parcels,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._reader, self._guard, self._meter = reader, guard, meter
-        self._parcel_bytes, self._unread = parcel_bytes, unread
+        self._reader, self._guard, self._meter, self._size = reader, guard, meter, size
         shards = list(shards)
-        size = -(-len(shards) // _MOST_TASKS) or 1
-        self._groups = [shards[start : start + size] for start in range(0, len(shards), size)]
+        each = -(-len(shards) // _MOST_TASKS) or 1
+        self._groups = [shards[start : start + each] for start in range(0, len(shards), each)]
 
     def __len__(self) -> int:
         """How many read tasks there are; passed as `override_num_blocks`, or Ray would split the blocks again."""
@@ -54,7 +52,7 @@ class ShardSource(Datasource):
         return [self._task(group) for group in self._groups]
 
     def _task(self, group: list[tuple[Shard, Ranges]]) -> ReadTask:
-        read = partial(self._reader.parcels, group, self._guard, self._parcel_bytes, self._unread)
+        read = partial(self._reader.parcels, group, self._guard, self._size)
         meter = self._meter
         metadata = BlockMetadata(
             num_rows=None, size_bytes=sum(shard.bytes for shard, _ in group), input_files=None, exec_stats=None

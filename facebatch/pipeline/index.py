@@ -225,7 +225,7 @@ def _compute(
         reader = Reader(writer.dataset, Base.at(config.base_uri), config.decode.max_bytes)
         left = [(shard, state.done.get(shard.shard_id, [])) for shard in todo]
         meter = Meter()
-        source = ShardSource(reader, epoch.guard, left, meter.handle, layout.parcel_bytes, layout.unread)
+        source = ShardSource(reader, epoch.guard, left, meter.handle, layout.parcels)
         journal = RemoteJournal()
         job = jobs.Job.of(config, chosen, reader, meter.handle, journal)
         started = time.time()

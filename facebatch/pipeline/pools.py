@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from facebatch import config
 from facebatch.errors import UsageError
+from facebatch.reader import Parcels
 from facebatch.session import CPU, CUDA
 from facebatch.sink import commit_images
 from facebatch.stages import Place
@@ -25,8 +26,9 @@ _WORKER_BYTES = 600 << 20
 """Of an actor without pictures: Python, ONNX Runtime and both default networks (measured: 450 MiB), and a block."""
 _TASK_BYTES = 300 << 20
 """Of a worker without networks and pictures."""
-_MOST_UNREAD = 128
-"""Loose files in a parcel: three seconds of a core, which is what the last ones may take alone."""
+_ON_CPU, _ON_GPU, _WITH_VIEWS = 128, 256, 64
+"""Images in a parcel at most: three seconds of a core, which is what the last ones may take alone; on a GPU less than
+one; and where views travel, of which YuNet's are 2.4 MB for an image, 150 MB."""
 _PIXEL_BYTES = 8
 """Of a decoded pixel: four in Pillow's buffer, three in ours, and the pyramid above it."""
 
@@ -93,10 +95,7 @@ class Layout:
     """The CPUs that a task of each kind beside the pools asks for."""
     readers: int
     """Tasks that read at the same time."""
-    parcel_bytes: int
-    """Of images that go from process to process together."""
-    unread: int
-    """Loose files that go together without their bytes, which the actors read themselves; 0: tasks read them."""
+    parcels: Parcels
     commit_parcels: int
     memory: int
     """Bytes that the workers hold at most, each as many pixels as it may."""
@@ -131,28 +130,35 @@ def lay_out(machine: Machine, run: config.Run, work: Work, available: list[str])
     actors = sum(pool.actors for pool in pools)
     tasks, decoding = _tasks(machine, run, name, pools)
     memory = actors * _WORKER_BYTES + (actors * _pictures(run) if name == "fused" else decoding * _task_bytes(run))
-    # A parcel is what a stage gets at once: on a GPU enough views for a batch, on a CPU little to hold and to lose.
-    largest = (64 << 20) if provider == CUDA else (16 << 20)
-    parcel = min(max(work.bytes // (8 * actors), 2 << 20), largest)
     commit = commit_images(run.commit_images, work.images)
-    # Actors that compute on the CPU read loose files themselves: handed over, their bytes would be copied four times.
-    # A GPU would wait for them.
-    here = name == "fused" and provider == CPU
-    unread = min(max(work.images // (32 * actors), 8), _MOST_UNREAD, commit) if here else 0
-    images = unread or max(1, parcel * work.images // max(work.bytes, 1))
+    parcels = _parcels(name, provider, actors, work, commit)
+    usual = parcels.images if parcels.unread else min(parcels.images, parcels.bytes * work.images // max(work.bytes, 1))
     holders = f"{actors} actor(s)" if name == "fused" else f"{decoding} decoding task(s) beside {actors} actor(s)"
     each = f"{run.megapixels} megapixels each, or one larger image"
     if 0 < machine.memory < memory:
         each += f". Ray has {machine.memory / 2**30:.1f} GiB: lower run.megapixels or run.actors if workers are killed"
     why_memory = f"about {memory / 2**30:.1f} GiB of memory: {holders} hold {each}"
-    files = f"loose files are read by the actors, {unread} at a time; else " if unread else ""
-    sizes = f"{files}parcels of {parcel >> 20} MiB, a commit every {commit} images"
+    files = "; loose files are read by the actors" if parcels.unread else ""
+    sizes = f"parcels of {parcels.images} images or {parcels.bytes >> 20} MiB{files}, a commit every {commit} images"
     why_sizes = f"{sizes}: about {work.images} images to do"
     why = (why_provider, why_name, why_pools, why_memory, why_sizes)
     readers = math.ceil(actors / 2)  # one reads 500 files a second from a disk, 100 from a store 80 ms away
-    layout = Layout(name, pools, tasks, readers, parcel, unread, math.ceil(commit / images), memory, why)
+    layout = Layout(name, pools, tasks, readers, parcels, math.ceil(commit / max(usual, 1)), memory, why)
     check(layout, machine)
     return layout
+
+
+def _parcels(name: str, provider: str, actors: int, work: Work, commit: int) -> Parcels:
+    """What a stage gets at once: on a GPU enough for some batches, on a CPU little to hold, to lose, and to wait for at
+    the end."""
+    largest = (64 << 20) if provider == CUDA else (16 << 20)
+    size = min(max(work.bytes // (8 * actors), 2 << 20), largest)
+    if name == "split":
+        return Parcels(_WITH_VIEWS, size)
+    if provider == CUDA:
+        return Parcels(_ON_GPU, size)  # which would wait for files that its actor reads
+    # Handed over, the bytes of loose files would be copied four times.
+    return Parcels(min(max(work.images // (32 * actors), 8), _ON_CPU, commit), size, unread=True)
 
 
 def check(layout: Layout, machine: Machine) -> None:

@@ -29,7 +29,7 @@ from facebatch.ledger import State
 from facebatch.pipeline import index as pipeline
 from facebatch.plan import Shard
 from facebatch.plugins import EXTRAS, plugin
-from facebatch.reader import Reader
+from facebatch.reader import Parcels, Reader
 from facebatch.reasons import Reason, Status, Undecodable
 from facebatch.sink import Writer
 from facebatch.sources.base import Base
@@ -218,7 +218,7 @@ class World:
         reader = Reader(writer.dataset, Base(), settings.decode.max_bytes)
         left = [(shard, state.done.get(shard.shard_id, [])) for shard in todo]
         works: list[Work] = []
-        for parcel in reader.parcels(left, epoch.guard, 1 << 20):
+        for parcel in reader.parcels(left, epoch.guard, Parcels(64, 1 << 20)):
             works += unpacked(parcel)
         for work in works:
             if work.status is None:

@@ -17,7 +17,7 @@ from facebatch import config, ledger, plan
 from facebatch.dataset import Dataset
 from facebatch.pipeline.datasource import ShardSource
 from facebatch.plan import Shard
-from facebatch.reader import Reader
+from facebatch.reader import Parcels, Reader
 from facebatch.reasons import Reason
 from facebatch.schema import PARCEL
 from facebatch.sources import Kind, Ranges, Source
@@ -69,7 +69,7 @@ def _reader(dataset: Dataset, base: str | None = None) -> Reader:
 def _source(
     dataset: Dataset, shards: list[tuple[Shard, Ranges]], base: str | None = None, unread: int = 0
 ) -> ShardSource:
-    return ShardSource(_reader(dataset, base), Blind(1), shards, Told(), 20_000, unread)
+    return ShardSource(_reader(dataset, base), Blind(1), shards, Told(), Parcels(unread or 1000, 20_000, bool(unread)))
 
 
 def _read(source: ShardSource) -> list[Work]:

@@ -94,16 +94,23 @@ def test_a_plan_that_cannot_fit_is_refused_at_once(cpus: int, gpus: int, words: 
 
 def test_sizes_follow_the_work() -> None:
     small, large = _lay_out(2, work=Work(100, 10**7)), _lay_out(2)
-    assert (small.parcel_bytes, large.parcel_bytes) == (2 << 20, 16 << 20)
-    assert (small.unread, large.unread) == (8, 128)
+    assert (small.parcels.bytes, large.parcels.bytes) == (2 << 20, 16 << 20)
+    assert (small.parcels.images, large.parcels.images) == (8, 128)
     assert (small.commit_parcels, large.commit_parcels) == (128 // 8, 2048 // 128)
     assert _lay_out(2, words=["run.commit_images=500"]).commit_parcels == 4, "no fewer images than were asked for"
-    assert _lay_out(2, words=["run.commit_images=5"]).unread == 5, "a parcel is no larger than a commit"
+    assert _lay_out(2, words=["run.commit_images=5"]).parcels.images == 5, "a parcel is no larger than a commit"
 
 
 def test_loose_files_are_read_by_actors_that_compute_on_the_cpu() -> None:
-    assert _lay_out(2, words=["run.layout=split"]).unread == 0
-    assert _lay_out(8, 1).unread == 0
+    assert _lay_out(2).parcels.unread
+    assert not _lay_out(2, words=["run.layout=split"]).parcels.unread
+    assert not _lay_out(8, 1).parcels.unread
+
+
+def test_small_pictures_with_their_views_are_few_in_a_parcel() -> None:
+    """16 MiB of thumbnails are thousands, whose views are gigabytes."""
+    thumbnails = Work(10**6, 5 * 10**9)
+    assert _lay_out(8, words=["run.layout=split"], work=thumbnails).parcels.images == 64
 
 
 def _on(*nodes: Node, words: list[str] | None = None) -> Layout:
