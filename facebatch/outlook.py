@@ -26,7 +26,7 @@ def rows(archive: Archive, fleet: Fleet, measured: Measured, speedup: float | No
     if speedup is not None:
         yield "assumed", f"{speedup:g} x", "as fast as a core, a GPU runs the networks (--gpu-speedup); not measured"
     turns = ". In layout fused, GPU and cores wait for each other" if found.in_turn else ""
-    yield "time", hours(found.seconds), f"at least; what takes longest: {found.bottleneck}{turns}"
+    yield "time", hours(found.seconds), f"with all of it busy all the time; longest: {found.bottleneck}{turns}"
     yield from _resources(archive, fleet, found)
     if measured.left_out is not None:
         why = f"{measured.left_out:.1f} s for {measured.archive.images:,} images are mostly start"

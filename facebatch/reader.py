@@ -27,6 +27,8 @@ from facebatch.work import Work, packed
 
 _AHEAD = 32
 """Remote reads in flight while a batch is worked on: the next batch."""
+_GUESS = 300_000
+"""Bytes of a file whose size no listing told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +64,14 @@ class Reader:
                 guard.check()
                 ledger.write_end(self.dataset, guard.epoch, name, end.count, end.gone)
 
-            unread = size.unread and shard.kind is Kind.FILES
-            for work in self._unread(shard, done) if unread else self._works(shard, done, note):
+            loose = shard.kind is Kind.FILES
+            unread = size.unread and loose
+            planned = plan.sources(self.dataset, shard)
+            for work in self._unread(shard, planned, done) if unread else self._works(shard, planned, done, note):
                 works.append(work)
-                if not unread:
-                    held += 1000 + max(work.size_bytes, 0)  # not what was read: that may fail at another attempt
+                if not unread:  # not what was read of a file: that may fail at another attempt
+                    bytes = planned[work.index].object.size if loose else work.size_bytes
+                    held += 1000 + (bytes if bytes >= 0 else _GUESS)
                 if held >= size.bytes or len(works) >= size.images:
                     yield packed(works)
                     works, held = [], 0
@@ -90,7 +95,8 @@ class Reader:
         """
         left = {index for low, high in wanted for index in range(low, high)}
         told: Work | None = None
-        with closing(self._works(shard, gaps(wanted, shard.count or 0), lambda _: None)) as works:
+        planned = plan.sources(self.dataset, shard)
+        with closing(self._works(shard, planned, gaps(wanted, shard.count or 0), lambda _: None)) as works:
             while left and (work := next(works, None)):
                 left.discard(work.index)
                 told = work if shard.kind is Kind.TAR and work.reason and not work.member else None
@@ -98,17 +104,18 @@ class Reader:
         if told:
             yield from (replace(told, index=index) for index in sorted(left))
 
-    def _works(self, shard: Shard, done: Ranges, note: Callable[[End], None]) -> Generator[Work, None, None]:
+    def _works(
+        self, shard: Shard, planned: list[Source], done: Ranges, note: Callable[[End], None]
+    ) -> Generator[Work, None, None]:
         """Identities are those that were planned, wherever the objects now are."""
-        planned = plan.sources(self.dataset, shard)
         found = [replace(source, object=self.base.located(source.object)) for source in planned]
         identity = {there.object.uri: source.object.uri for there, source in zip(found, planned, strict=True)}
         for item in self._items(shard, found, done, note):
             yield Work.of(shard.shard_id, replace(item, uri=identity[item.uri]))
 
-    def _unread(self, shard: Shard, done: Ranges) -> Iterator[Work]:
+    def _unread(self, shard: Shard, planned: list[Source], done: Ranges) -> Iterator[Work]:
         """Loose files as they were planned. Whether they are there, and still the same, shows when they are read."""
-        for index, source in enumerate(plan.sources(self.dataset, shard)):
+        for index, source in enumerate(planned):
             if not inside(index, done):
                 known = source.object
                 item = Item(index, known.uri, "", max(known.size, 0), known.etag, known.mtime_ns, extra=source.extra)

@@ -228,8 +228,7 @@ def estimate(archive: Archive, fleet: Fleet, costs: Costs, config: Config) -> Es
 
 
 def written(archive: Archive, sizes: Sizes, config: Config) -> Written:
-    """What is left in the dataset. Records and objects are as many as there can be: Ray fills commits up by whole
-    blocks, so that they hold somewhat more than they must."""
+    """What is left in the dataset. Records and objects are about so many: commits are filled up by whole parcels."""
     faces = archive.images * archive.faces
     commit = commit_images(config.run.commit_images, archive.images)
     full = max(

@@ -25,7 +25,7 @@ def test_it_says_how_long_what_holds_it_back_and_what_it_rests_on() -> None:
     assert table["images"][1:] == ("1,000,000", "300.0 kB and 0.50 faces each")
     assert table["fleet"][1:] == ("2", "node(s) of 5 cores, each reads 25.0 MB/s")
     assert table["costs"][2] == "a run of long ago"
-    assert table["time"][1:] == ("1.7 h", "at least; what takes longest: reading")
+    assert table["time"][1:] == ("1.7 h", "with all of it busy all the time; longest: reading")
     assert table["cores"][1:] == ("1.0 h", "detect 56 %, decode 25 %, embed 14 %, read 3 %, chip 3 %")
     assert table["reading"][1:] == ("1.7 h", "300.0 GB at 50.0 MB/s")
     assert table["core-hours"][1] == "10"

@@ -54,7 +54,7 @@ def test_the_table_accounts_for_every_image() -> None:
 
 def test_a_gate_says_what_it_has_saved() -> None:
     """100 images; 60 show nobody. The detector took 20 ms for each of 40, the gate 2 ms for each of 100."""
-    spared = Spared.of({"gate": 100, "gate_us": 200_000, "detector": 40, "detector_us": 800_000, "images": 120})
+    spared = Spared.of({"gate": 100, "gate_micros": 200_000, "detector": 40, "detector_micros": 800_000, "images": 120})
     assert spared == Spared(looked=100, nobody=60, gate=0.2, detector=0.8)
     assert spared is not None
     assert spared.seconds == pytest.approx(60 * 0.02 - 0.2)
@@ -75,7 +75,7 @@ def test_a_gate_that_cost_more_than_it_saved_says_that_too() -> None:
 
 
 def test_without_a_gate_nothing_is_said_of_one() -> None:
-    assert Spared.of({"images": 3, "gate": 0, "detector": 3, "detector_us": 5}) is None
+    assert Spared.of({"images": 3, "gate": 0, "detector": 3, "detector_micros": 5}) is None
     assert not any(line[0] == "gate" for line in _shown(SUMMARY))
 
 

@@ -127,7 +127,7 @@ def said(output: Path, stdout: str) -> Told:
 
 
 def of_facebatch(output: Path, stdout: str) -> Told:
-    """What facebatch's own run record says, summed over the runs of a dataset."""
+    """What the record of facebatch's last run over a dataset says."""
     runs = [json.loads(path.read_text()) for path in sorted((output / "_facebatch" / "runs").glob("*.json"))]
     last: dict[str, Any] = runs[-1]
     return Told(last["images"], last["totals"].get("faces", 0), last["seconds"], last["spent"], last["moved_bytes"])

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from threading import BrokenBarrierError
 from typing import cast
 
 import simplejpeg
@@ -23,6 +24,7 @@ from facebatch.align import chip_by_box, chip_by_landmarks
 from facebatch.config import Config
 from facebatch.detect import Detector, Settings, views
 from facebatch.embed import Embedder
+from facebatch.errors import FacebatchError
 from facebatch.geometry import Floats, Picture, Pixels, halvings
 from facebatch.landmarks import Landmarker, crop
 from facebatch.networks import Networks
@@ -31,6 +33,8 @@ from facebatch.stopwatch import Stopwatch
 
 _TAKEN = 8
 """Images that a process takes at a time."""
+_PATIENCE = 120
+"""Seconds in which all processes must be ready."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,23 +48,30 @@ class Done:
 
 
 def run(config: Config, files: list[Path], processes: int) -> tuple[float, list[Done]]:
-    """All files through bare calls. Returns when the first byte was asked for, and what each process did."""
+    """All files through bare calls. Returns when the first byte was asked for, and what each process did.
+
+    Raises FacebatchError when one of the processes fails.
+    """
     context = multiprocessing.get_context("spawn")
     taken = context.Value("q", 0)
     start = context.Barrier(processes + 1)
     answers = context.SimpleQueue()
     workers = [
-        context.Process(target=_work, args=(config, files, taken, start, answers), name=f"floor-{k}")
+        context.Process(target=_work, args=(config, files, taken, start, answers), name=f"floor-{k}", daemon=True)
         for k in range(processes)
     ]
     for worker in workers:
         worker.start()
-    start.wait()
+    try:
+        start.wait(_PATIENCE)
+    except BrokenBarrierError:
+        raise FacebatchError(f"the floor's processes were not ready in {_PATIENCE} s") from None
     began = time.time()
-    done = [answers.get() for _ in workers]
-    for worker in workers:
-        worker.join()
-    return began, done
+    while any(worker.is_alive() for worker in workers) and not any(worker.exitcode for worker in workers):
+        time.sleep(0.02)
+    if failed := [worker for worker in workers if worker.exitcode]:
+        raise FacebatchError(f"{failed[0].name} ended with exit code {failed[0].exitcode}")
+    return began, [answers.get() for _ in workers]
 
 
 class Bare:

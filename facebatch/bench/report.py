@@ -68,11 +68,14 @@ def grown_rows(sizes: Sequence[Size]) -> Iterator[list[str]]:
 
 
 def check(standings: Sequence[Standing]) -> str | None:
-    """What is wrong with the comparison, in words: facebatch and the floor must have found the same faces."""
-    faces = {one.name: {lap.told.faces for lap in one.laps} for one in standings if one.name in (FLOOR, FACEBATCH)}
-    if len(set().union(*faces.values())) > 1:
-        counts = ", ".join(f"{name} {' or '.join(map(str, sorted(found)))}" for name, found in faces.items())
-        return f"the work was not equal, faces: {counts}"
+    """What is wrong with the comparison, in words: facebatch and the floor must have seen as many images, and found as
+    many faces."""
+    equal = [one for one in standings if one.name in (FLOOR, FACEBATCH)]
+    for what in ("images", "faces"):
+        found = {one.name: {getattr(lap.told, what) for lap in one.laps} for one in equal}
+        if len(set().union(*found.values())) > 1:
+            counts = ", ".join(f"{name} {' or '.join(map(str, sorted(n)))}" for name, n in found.items())
+            return f"the work was not equal, {what}: {counts}"
     return None
 
 

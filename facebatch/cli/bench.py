@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from facebatch import config, demo
+from facebatch import config, demo, networks
 from facebatch.cli.base import command, configured, quiet, show_table, stderr
 from facebatch.errors import FacebatchError
 
@@ -58,6 +59,9 @@ def _bench(arguments: argparse.Namespace) -> int:
     from facebatch.bench.rivals import ours, rival
 
     settings = config.load(arguments.config, arguments.settings)
+    # Where a user's own archive and dataset are is no affair of a measurement.
+    settings = replace(settings, inputs=(), include=(), exclude=(), base_uri=None, output="")
+    networks.load(settings)  # what is missing is said now, and not by a contestant
     words = config.words(config.as_dict(settings))
     output, remarks = Path(arguments.output), stderr()
 

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 
 import onnx
 
+from facebatch.errors import FacebatchError
+
 _KEY = "facebatch.int8"
 
 
@@ -34,7 +36,15 @@ def mark(data: bytes) -> Mark | None:
     """What a file says of itself; None for every other file, ONNX or not."""
     try:
         model = onnx.load_from_string(data)
-        said = next((entry.value for entry in model.metadata_props if entry.key == _KEY), None)
-        return Mark(**json.loads(said)) if said else None
-    except Exception:  # noqa: BLE001 - protobuf's DecodeError, whose module moves; and marks that are not ours
+    except Exception:  # noqa: BLE001 - protobuf's DecodeError, whose module moves: no ONNX, and so not marked
         return None
+    said = next((entry.value for entry in model.metadata_props if entry.key == _KEY), None)
+    if not said:
+        return None
+    try:
+        return Mark(**json.loads(said))
+    except (TypeError, ValueError) as error:
+        raise FacebatchError(
+            f"the file says that facebatch has quantised it, and in words of another version ({error}): make it again "
+            "with `facebatch models quantize`"
+        ) from error

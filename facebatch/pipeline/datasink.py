@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import pyarrow as pa
 from ray.data._internal.execution.interfaces import TaskContext
 from ray.data.block import Block
 from ray.data.datasource import Datasink
@@ -24,7 +23,8 @@ class CommitSink(Datasink[None]):
     def write(self, blocks: Iterable[Block], ctx: TaskContext) -> None:
         watch = Stopwatch()
         with watch.timing("write"):
-            self._writer.write(unpacked(pa.concat_tables(blocks)))
+            # One by one: the block of a task that gave nothing has no columns, and cannot be joined with others.
+            self._writer.write([work for block in blocks for work in unpacked(block)])
         self._meter.add.remote(watch.taken())
 
     @property

@@ -108,20 +108,20 @@ def _run(config: Config, console: Console) -> Summary:
         new = sum(r.images.rows for r in state.records if r.epoch == epoch.number and not r.replaces)
         planned = sum(state.count(shard) or 0 for shard in shards)
         summary = Summary(
-            state.totals(),
-            planned,
-            new,
-            cost.seconds,
-            time.monotonic() - started,
-            cost.peak_bytes,
-            dataset.root,
-            cost.seats,
-            cost.provider,
-            cost.spared,
-            cost.spent,
-            cost.moved,
-            planning,
-            cost.pools,
+            totals=state.totals(),
+            planned=planned,
+            new_images=new,
+            seconds=cost.seconds,
+            whole_seconds=time.monotonic() - started,
+            peak_bytes=cost.peak_bytes,
+            output=dataset.root,
+            seats=cost.seats,
+            provider=cost.provider,
+            spared=cost.spared,
+            spent=cost.spent,
+            moved=cost.moved,
+            planning_seconds=planning,
+            pools=cost.pools,
         )
         dataset.note_run(epoch.number, report(config, summary))
         failpoint("end")
@@ -217,7 +217,7 @@ def _compute(
     known = None if None in counts else sum(count or 0 for count in counts)
     images = sum(shard.bytes // BYTES_A_PHOTO + 1 if n is None else n for n, shard in zip(counts, todo, strict=True))
     with connected(config.run.address) as machine:
-        layout = lay_out(machine, config.run, Work(images, size), providers())
+        layout = lay_out(machine, config.run, Work(images, size, len(todo)), providers())
         for reason in layout.why:
             say(console, reason)
         provider = layout.pools[0].place.provider
@@ -240,8 +240,16 @@ def _compute(
         seconds = time.time() - (meter.first_byte() or started)
         counted = meter.read()
         spent = {name: round(took, 3) for name, took in parts(counted).items()}
-        told = progress.peak_bytes, meter.seats(), provider, Spared.of(counted), spent, counted.get("moved", 0)
-        return Cost(seconds, *told, layout.facts)
+        return Cost(
+            seconds,
+            peak_bytes=progress.peak_bytes,
+            seats=meter.seats(),
+            provider=provider,
+            spared=Spared.of(counted),
+            spent=spent,
+            moved=counted.get("moved", 0),
+            pools=layout.facts,
+        )
 
 
 _ON = "What was committed stays, and the same command goes on from there"

@@ -121,7 +121,7 @@ Recipe = Callable[[Job, Place, Stopwatch], Stage]
 
 
 class StageActor:
-    """A stage inside a Ray actor: built once from its recipe, then called with tables."""
+    """A stage inside a Ray actor: built once from its recipe, then called with parcels."""
 
     def __init__(self, job: Job, recipe: Recipe, pool: Pool, last: bool) -> None:
         job.meter.seat.remote(pool.name, devices(pool.gpus))

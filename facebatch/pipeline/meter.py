@@ -103,5 +103,5 @@ def counted(works: list[Work]) -> dict[str, int]:
     ):
         if took := [each for each in seconds if each is not None]:
             counts[network] = len(took)
-            counts[f"{network}_us"] = round(1e6 * sum(took))
+            counts[f"{network}_micros"] = round(1e6 * sum(took))
     return dict(counts)

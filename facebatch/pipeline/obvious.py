@@ -73,13 +73,14 @@ def main(folder: str, output: str, *words: str) -> None:
     settings = config.load(None, words)
     half = max(1, cores() // 2)
     ray.init(num_cpus=cores() + 2, include_dashboard=False, log_to_driver=False)  # two more, or reading would starve
+    started = time.time()
     images = ray.data.read_images(folder, mode="RGB", include_paths=True)
     faces = images.map_batches(Detect, fn_constructor_args=(settings,), batch_size=16, concurrency=half)
     vectors = faces.map_batches(Embed, fn_constructor_args=(settings,), batch_size=32, concurrency=half)
     vectors.write_parquet(output)
     ended = time.time()
     rows = pq.read_table(output, columns=["began"])["began"]
-    told = Told(sum(1 for _ in Path(folder).rglob("*.jpg")), len(rows), ended - pc.min(rows).as_py())
+    told = Told(sum(1 for _ in Path(folder).rglob("*.jpg")), len(rows), ended - (pc.min(rows).as_py() or started))
     sys.stdout.write("\n" + json.dumps(asdict(told)) + "\n")
 
 

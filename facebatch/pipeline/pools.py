@@ -28,7 +28,7 @@ _TASK_BYTES = 300 << 20
 """Of a worker without networks and pictures."""
 _ON_CPU, _ON_GPU, _WITH_VIEWS = 128, 256, 64
 """Images in a parcel at most: three seconds of a core, which is what the last ones may take alone; on a GPU less than
-one; and where views travel, of which YuNet's are 2.4 MB for an image, 150 MB."""
+one; and where views travel, of which an image has 1.2 MB and with `detect.tiles` 6, some hundred MB."""
 _PIXEL_BYTES = 8
 """Of a decoded pixel: four in Pillow's buffer, three in ours, and the pyramid above it."""
 
@@ -68,10 +68,11 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """How much there is to do. `images` is an estimate where containers have not been read yet."""
+    """How much there is to do, in how many shards. `images` is an estimate where containers have not been read yet."""
 
     images: int
     bytes: int
+    shards: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +94,8 @@ class Layout:
     pools: tuple[Pool, ...]
     tasks: tuple[float, ...]
     """The CPUs that a task of each kind beside the pools asks for."""
-    readers: int
-    """Tasks that read at the same time."""
+    readers: int | None
+    """Tasks that read at the same time at most; None: as many as there is room for."""
     parcels: Parcels
     commit_parcels: int
     memory: int
@@ -132,7 +133,6 @@ def lay_out(machine: Machine, run: config.Run, work: Work, available: list[str])
     memory = actors * _WORKER_BYTES + (actors * _pictures(run) if name == "fused" else decoding * _task_bytes(run))
     commit = commit_images(run.commit_images, work.images)
     parcels = _parcels(name, provider, actors, work, commit)
-    usual = parcels.images if parcels.unread else min(parcels.images, parcels.bytes * work.images // max(work.bytes, 1))
     holders = f"{actors} actor(s)" if name == "fused" else f"{decoding} decoding task(s) beside {actors} actor(s)"
     each = f"{run.megapixels} megapixels each, or one larger image"
     if 0 < machine.memory < memory:
@@ -142,8 +142,9 @@ def lay_out(machine: Machine, run: config.Run, work: Work, available: list[str])
     sizes = f"parcels of {parcels.images} images or {parcels.bytes >> 20} MiB{files}, a commit every {commit} images"
     why_sizes = f"{sizes}: about {work.images} images to do"
     why = (why_provider, why_name, why_pools, why_memory, why_sizes)
-    readers = math.ceil(actors / 2)  # one reads 500 files a second from a disk, 100 from a store 80 ms away
-    layout = Layout(name, pools, tasks, readers, parcels, math.ceil(commit / max(usual, 1)), memory, why)
+    # Where actors read what is loose, tasks read containers; a process for each on a small machine is in their way.
+    readers = math.ceil(actors / 2) if parcels.unread else None
+    layout = Layout(name, pools, tasks, readers, parcels, math.ceil(commit / _usual(parcels, work)), memory, why)
     check(layout, machine)
     return layout
 
@@ -159,6 +160,13 @@ def _parcels(name: str, provider: str, actors: int, work: Work, commit: int) -> 
         return Parcels(_ON_GPU, size)  # which would wait for files that its actor reads
     # Handed over, the bytes of loose files would be copied four times.
     return Parcels(min(max(work.images // (32 * actors), 8), _ON_CPU, commit), size, unread=True)
+
+
+def _usual(parcels: Parcels, work: Work) -> float:
+    """Images in a parcel on average: the last one of each shard is smaller."""
+    shard = max(work.images / work.shards, 1)
+    most = parcels.images if parcels.unread else min(parcels.images, parcels.bytes * work.images / max(work.bytes, 1))
+    return shard / math.ceil(shard / max(most, 1))
 
 
 def check(layout: Layout, machine: Machine) -> None:

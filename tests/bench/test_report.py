@@ -46,6 +46,8 @@ def test_a_comparison_of_unequal_work_is_none() -> None:
     assert report.check([FLOOR, OURS, Standing("rival", (_lap(1, faces=99),))]) is None
     wrong = replace(OURS, laps=(_lap(1.0, faces=4), _lap(1.0)))
     assert report.check([FLOOR, wrong]) == "the work was not equal, faces: floor 3, facebatch 3 or 4"
+    fewer = Standing("facebatch", (replace(_lap(1.0), told=Told(9, 3, 1.0)),))
+    assert report.check([FLOOR, fewer]) == "the work was not equal, images: floor 10, facebatch 9"
 
 
 def test_figures_come_with_hardware_command_and_date(tmp_path: Path) -> None:

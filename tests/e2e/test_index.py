@@ -209,6 +209,13 @@ def test_an_empty_tar_gives_two_empty_tables(tmp_path: Path) -> None:
     assert "nothing to do: all 0 images" in run([tmp_path / "0.tar"], tmp_path / "out").remarks
 
 
+def test_an_empty_tar_beside_photos_is_no_trouble(photos: Path, tmp_path: Path) -> None:
+    tarfile.open(tmp_path / "z.tar", "w").close()
+    result = run([photos, tmp_path / "z.tar"], tmp_path / "out", "run.layout=split")
+    alone = run([photos], tmp_path / "alone")
+    assert table(result.output, "images").num_rows == table(alone.output, "images").num_rows > 0
+
+
 def test_another_setting_is_refused_before_anything_is_computed(indexed: Run, photos: Path) -> None:
     with pytest.raises(UsageError, match=r"detector\.score was 0\.8 and is now 0\.9"):
         run([photos], indexed.output, "detect.score=0.9")

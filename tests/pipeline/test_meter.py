@@ -29,8 +29,8 @@ def test_what_gate_and_detector_took_is_counted_of_those_that_they_saw() -> None
     works = [work(0, 2), work(1), work(2, reason=Reason.CORRUPT)]
     works[0].glance_seconds, works[0].detect_seconds, works[1].glance_seconds = 0.002, 0.02, 0.003
     counts = counted(works)
-    assert (counts["gate"], counts["gate_us"]) == (2, 5000)
-    assert (counts["detector"], counts["detector_us"]) == (1, 20_000)
+    assert (counts["gate"], counts["gate_micros"]) == (2, 5000)
+    assert (counts["detector"], counts["detector_micros"]) == (1, 20_000)
 
 
 class Answers:

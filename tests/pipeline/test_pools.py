@@ -96,7 +96,7 @@ def test_sizes_follow_the_work() -> None:
     small, large = _lay_out(2, work=Work(100, 10**7)), _lay_out(2)
     assert (small.parcels.bytes, large.parcels.bytes) == (2 << 20, 16 << 20)
     assert (small.parcels.images, large.parcels.images) == (8, 128)
-    assert (small.commit_parcels, large.commit_parcels) == (128 // 8, 2048 // 128)
+    assert (small.commit_parcels, large.commit_parcels) == (17, 17)
     assert _lay_out(2, words=["run.commit_images=500"]).commit_parcels == 4, "no fewer images than were asked for"
     assert _lay_out(2, words=["run.commit_images=5"]).parcels.images == 5, "a parcel is no larger than a commit"
 
@@ -105,6 +105,19 @@ def test_loose_files_are_read_by_actors_that_compute_on_the_cpu() -> None:
     assert _lay_out(2).parcels.unread
     assert not _lay_out(2, words=["run.layout=split"]).parcels.unread
     assert not _lay_out(8, 1).parcels.unread
+
+
+def test_a_commit_holds_as_many_parcels_as_it_takes_also_where_shards_are_small() -> None:
+    """Shards of 44 photos of 3 MB give parcels of 44, tars of a thousand of 1 MB each parcels of 15 or 16."""
+    photos = Work(100_000, 100_000 * 3 * 10**6, 100_000 // 44)
+    assert _lay_out(2, work=photos).commit_parcels in (46, 47)
+    tars = Work(100_000, 100_000 * 10**6, 100)
+    assert 2048 // 17 <= _lay_out(2, words=["run.layout=split"], work=tars).commit_parcels <= 2048 // 15
+
+
+def test_readers_are_few_only_where_actors_read_themselves() -> None:
+    assert _lay_out(8).readers == 4
+    assert _lay_out(16, 1).readers is None
 
 
 def test_small_pictures_with_their_views_are_few_in_a_parcel() -> None:
