@@ -235,7 +235,7 @@ def a_world(root: Path) -> Iterator[World]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "Storage", lambda _: made.storage)
         patch.setattr(pipeline, "_networks", lambda *_: None)
-        patch.setattr(pipeline, "_facts", lambda *_: made.facts)
+        patch.setattr(pipeline, "facts_of", lambda *_: made.facts)
         patch.setattr(pipeline, "_compute", made.compute)
         patch.setitem(EXTRAS, "HEIF", ABSENT)
         plugin.cache_clear()

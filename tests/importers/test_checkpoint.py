@@ -35,7 +35,7 @@ def test_what_does_not_fit_is_named() -> None:
 
 
 def test_an_unknown_importer_or_option_is_a_mistake_in_the_pack() -> None:
-    with pytest.raises(UsageError, match="there is no importer 'caffe'; there are extd"):
+    with pytest.raises(UsageError, match="there is no importer 'caffe'; there are edgenext, extd"):
         importers.run("caffe", [], {})
     with pytest.raises(UsageError, match="importer onnx, option free: Input should be"):
         importers.run("onnx", [importers.Given("a", b"")], {"free": "everything"})
