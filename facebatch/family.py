@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 
 import psutil
@@ -57,3 +58,8 @@ def _proportional(processes: list[psutil.Process]) -> int:
             full = process.memory_full_info()
             total += getattr(full, "pss", full.rss)
     return total
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

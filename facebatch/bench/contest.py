@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import subprocess
 import tempfile
@@ -148,8 +147,3 @@ def _while_running(process: subprocess.Popen[bytes]) -> Iterator[None]:
             return
         except subprocess.TimeoutExpired:
             continue
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -17,8 +17,9 @@ from pathlib import Path
 
 from facebatch import config, networks
 from facebatch.bench import floor
-from facebatch.bench.contest import Told, cores
+from facebatch.bench.contest import Told
 from facebatch.config import Config
+from facebatch.family import cores
 from facebatch.stopwatch import parts
 
 

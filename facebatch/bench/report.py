@@ -13,17 +13,17 @@ from typing import Any
 import psutil
 
 from facebatch.bench.archive import Archive
-from facebatch.bench.contest import Lap, Standing, cores, ratios
+from facebatch.bench.contest import Lap, Standing, ratios
 from facebatch.bench.growth import Size
 from facebatch.bench.rivals import FACEBATCH, FLOOR
 from facebatch.errors import UsageError
 from facebatch.evaluation import plots
+from facebatch.family import cores
+from facebatch.scale import PARTS
 from facebatch.summary import versions
 
 TITLES = ("", "images/s", "of floor", "with start", "faces", "cores", "GiB", "moved MB")
 GROWN = ("images", "ms an image", "planning s", "again s", "driver MiB", "all GiB")
-_PARTS = ("read", "decode", "detect", "chip", "embed", "pack", "write")
-"""In the order in which an image meets them. `pack`: into parcels and out of them."""
 
 
 def rows(standings: Sequence[Standing]) -> Iterator[list[str]]:
@@ -51,7 +51,7 @@ def part_rows(standings: Sequence[Standing]) -> Iterator[list[str]]:
 
 def part_titles(standings: Sequence[Standing]) -> list[str]:
     """The parts that any of them tells of."""
-    return ["ms of a core", *(part for part in _PARTS if part in _told(standings))]
+    return ["ms of a core", *(part for part in PARTS if part in _told(standings))]
 
 
 def grown_rows(sizes: Sequence[Size]) -> Iterator[list[str]]:

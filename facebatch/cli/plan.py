@@ -119,8 +119,8 @@ def _on_paper(arguments: argparse.Namespace) -> int:
     if real := [option for name, option in _REAL.items() if getattr(arguments, name)]:
         raise UsageError(f"{real[0]} is for a run over what is there, and --images for one on paper: name one of them")
     from facebatch import outlook
-    from facebatch.bench.contest import cores
     from facebatch.costs import measured
+    from facebatch.family import cores
     from facebatch.scale import Fleet, estimate, fitted
 
     settings = config.load(arguments.config, arguments.settings)

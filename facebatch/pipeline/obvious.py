@@ -25,10 +25,11 @@ import ray.data
 
 from facebatch import config, networks
 from facebatch.align import chip_by_box, chip_by_landmarks
-from facebatch.bench.contest import Told, cores
+from facebatch.bench.contest import Told
 from facebatch.config import Config
 from facebatch.detect import Detector, Settings, views
 from facebatch.embed import Embedder
+from facebatch.family import cores
 from facebatch.geometry import Picture, halvings
 from facebatch.session import CPU, Session
 
