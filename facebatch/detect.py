@@ -100,6 +100,11 @@ class Settings:
         """A gate takes one look."""
         return cls(pack.input.resize, (Pass(pack.input.canvases),), chosen.score, pack.nms)
 
+    @property
+    def view_bytes(self) -> int:
+        """Of all that is shown of one picture, at most."""
+        return sum(3 * look.views * max(width * height for width, height in look.canvases) for look in self.passes)
+
     def terms(self) -> dict[str, Any]:
         """What the contract says of them. What was added later is said where it is used."""
         plain = asdict(Pass(()))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facebatch import config
+from facebatch import config, packs
 from facebatch.decode import decode, probe
 from facebatch.detect import Detector, Faces, Pass, Settings, views
 from facebatch.geometry import Picture, halvings, iou
@@ -261,3 +261,12 @@ def test_golden_boxes(published: tuple[Session, Settings], astronaut: bytes) -> 
     box, score = golden[session.model.pack.name]
     assert faces.boxes.tolist() == [pytest.approx(box, abs=0.02)]
     assert faces.scores.tolist() == [pytest.approx(score, abs=2e-4)]
+
+
+@pytest.mark.parametrize("name", ["facebatch-detector", "yunet-n", "slim-320", "scrfd-2.5g"])
+def test_the_bytes_of_what_is_shown_are_those_of_the_views(name: str) -> None:
+    wide = Picture(halvings(np.zeros((300, 400, 3), np.uint8)), 400, 300)
+    for chosen in (config.Detect(), config.Detect(tiles=True), config.Detect(close_up=False)):
+        settings = Settings.of(chosen, packs.pack(name))
+        shown = sum(view.pixels.nbytes for view in views(wide, settings))
+        assert 0 < shown <= settings.view_bytes <= 2 * shown

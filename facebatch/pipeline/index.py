@@ -16,6 +16,7 @@ from facebatch import epochs, ledger, networks, plan, release
 from facebatch.config import Config, Run
 from facebatch.contract import facts_of
 from facebatch.dataset import Dataset
+from facebatch.detect import Settings
 from facebatch.epochs import Epoch, Guard
 from facebatch.errors import FacebatchError, Unreconciled, UsageError
 from facebatch.failpoints import failpoint
@@ -217,7 +218,8 @@ def _compute(
     known = None if None in counts else sum(count or 0 for count in counts)
     images = sum(shard.bytes // BYTES_A_PHOTO + 1 if n is None else n for n, shard in zip(counts, todo, strict=True))
     with connected(config.run.address) as machine:
-        layout = lay_out(machine, config.run, Work(images, size, len(todo)), providers())
+        views = Settings.of(config.detect, chosen.detector.pack).view_bytes
+        layout = lay_out(machine, config.run, Work(images, size, len(todo), views), providers())
         for reason in layout.why:
             say(console, reason)
         provider = layout.pools[0].place.provider

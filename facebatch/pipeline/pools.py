@@ -28,7 +28,9 @@ _TASK_BYTES = 300 << 20
 """Of a worker without networks and pictures."""
 _ON_CPU, _ON_GPU, _WITH_VIEWS = 128, 256, 64
 """Images in a parcel at most: three seconds of a core, which is what the last ones may take alone; on a GPU less than
-one; and where views travel, of which an image has 1.2 MB and with `detect.tiles` 6, some hundred MB."""
+one; and two batches where views travel."""
+_VIEWS = 96 << 20
+"""Bytes of the views in a parcel at most: a few small files have more of them than a hundred large ones."""
 _PIXEL_BYTES = 8
 """Of a decoded pixel: four in Pillow's buffer, three in ours, and the pyramid above it."""
 
@@ -68,11 +70,13 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """How much there is to do, in how many shards. `images` is an estimate where containers have not been read yet."""
+    """How much there is to do, in how many shards. `images` is an estimate where containers have not been read yet.
+    view_bytes: what the detector is shown of an image."""
 
     images: int
     bytes: int
     shards: int = 1
+    view_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +159,7 @@ def _parcels(name: str, provider: str, actors: int, work: Work, commit: int) -> 
     largest = (64 << 20) if provider == CUDA else (16 << 20)
     size = min(max(work.bytes // (8 * actors), 2 << 20), largest)
     if name == "split":
-        return Parcels(_WITH_VIEWS, size)
+        return Parcels(max(1, min(_WITH_VIEWS, _VIEWS // max(work.view_bytes, 1))), size)
     if provider == CUDA:
         return Parcels(_ON_GPU, size)  # which would wait for files that its actor reads
     # Handed over, the bytes of loose files would be copied four times.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from facebatch import config
@@ -124,6 +126,9 @@ def test_small_pictures_with_their_views_are_few_in_a_parcel() -> None:
     """16 MiB of thumbnails are thousands, whose views are gigabytes."""
     thumbnails = Work(10**6, 5 * 10**9)
     assert _lay_out(8, words=["run.layout=split"], work=thumbnails).parcels.images == 64
+    many = replace(thumbnails, view_bytes=6 << 20)
+    assert _lay_out(8, words=["run.layout=split"], work=many).parcels.images == 16
+    assert _lay_out(8, words=["run.layout=split"], work=replace(many, view_bytes=1 << 30)).parcels.images == 1
 
 
 def _on(*nodes: Node, words: list[str] | None = None) -> Layout:
