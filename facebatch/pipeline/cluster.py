@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
@@ -32,7 +31,7 @@ nearly every task that reads or writes would wait for a process of its own to st
 (ten of them in a minute's run on two cores; ray-project/ray#36766 tells why). And without a dashboard nobody reads
 Ray's metrics and task events, which every process would gather and send."""
 _MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
-"""For glibc in the workers: memory that a picture leaves is kept for the next one. Given back to the kernel, as is the
+"""For glibc in the workers of a Ray of our own: memory that a picture leaves is kept for the next one. Given back to the kernel, as is the
 default, each picture's pages are zeroed anew, which was a fifth of the work on a camera's photo (31.6 against 23.9 ms,
 one core of an AMD EPYC virtual machine, 2026-11-22). Other allocators do not read these."""
 _STORE_SHARE = 0.2
@@ -92,12 +91,7 @@ def _connect(address: str | None) -> None:
     ours: dict[str, str] = {}
     try:
         if address:
-            ray.init(
-                address=address,
-                log_to_driver=False,
-                logging_level=logging.CRITICAL,
-                runtime_env={"env_vars": _malloc()},
-            )
+            ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
             return
         ours = _malloc()
         os.environ.update(ours)  # which all processes of our own Ray inherit
@@ -127,10 +121,8 @@ def _connect(address: str | None) -> None:
 
 
 def _malloc() -> dict[str, str]:
-    """Those of our settings that the user, or the job that this is, has not made: Ray refuses what is said twice."""
-    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
-    said = {**os.environ, **((job.get("runtime_env") or {}).get("env_vars") or {})}
-    return {name: value for name, value in _MALLOC.items() if name not in said}
+    """Those of our settings that the user has not made."""
+    return {name: value for name, value in _MALLOC.items() if name not in os.environ}
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 
@@ -35,12 +34,9 @@ def test_a_ray_that_does_not_start_is_said_in_a_sentence(monkeypatch: pytest.Mon
         cluster._connect(None)
 
 
-def test_what_the_user_or_the_job_has_said_of_the_allocator_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_user_has_said_of_the_allocator_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in cluster._MALLOC:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR", raising=False)
     assert cluster._malloc() == cluster._MALLOC
     monkeypatch.setenv("MALLOC_ARENA_MAX", "4")
-    job = {"runtime_env": {"env_vars": {"MALLOC_TRIM_THRESHOLD_": "1"}}}
-    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(job))
-    assert sorted(cluster._malloc()) == ["MALLOC_MMAP_THRESHOLD_"]
+    assert sorted(cluster._malloc()) == ["MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"]
