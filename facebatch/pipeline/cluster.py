@@ -31,9 +31,9 @@ nearly every task that reads or writes would wait for a process of its own to st
 (ten of them in a minute's run on two cores; ray-project/ray#36766 tells why). And without a dashboard nobody reads
 Ray's metrics and task events, which every process would gather and send."""
 _MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
-"""For glibc in the workers of a Ray of our own: memory that a picture leaves is kept for the next one. Given back to the
-kernel, as is the default, each picture's pages are zeroed anew, which was a fifth of the work on a camera's photo (31.6
-against 23.9 ms, one core of an AMD EPYC virtual machine, 2026-11-22). Other allocators do not read these."""
+"""For glibc in the workers of a Ray of our own: memory that a picture leaves is kept for the next one. Given back to
+the kernel, as is the default, each picture's pages are zeroed anew, which was a fifth of the work on a camera's photo
+(31.6 against 23.9 ms, one core of an AMD EPYC virtual machine, 2026-11-22). Other allocators do not read these."""
 _STORE_SHARE = 0.2
 """Of this machine's free memory for Ray's object store, where blocks wait between stages; at most 4 GiB."""
 
