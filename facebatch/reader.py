@@ -70,8 +70,8 @@ class Reader:
             for work in self._unread(shard, planned, done) if unread else self._works(shard, planned, done, note):
                 works.append(work)
                 if not unread:  # not what was read of a file: that may fail at another attempt
-                    bytes = planned[work.index].object.size if loose else work.size_bytes
-                    held += 1000 + (bytes if bytes >= 0 else _GUESS)
+                    weight = planned[work.index].object.size if loose else work.size_bytes
+                    held += 1000 + (weight if weight >= 0 else _GUESS)
                 if held >= size.bytes or len(works) >= size.images:
                     yield packed(works)
                     works, held = [], 0
