@@ -19,8 +19,8 @@ from facebatch.reasons import Reason, Undecodable
 
 SMALLEST = 640
 """Pixels of the long side below which a preview is a thumbnail: the width at which detectors look."""
-_TAIL = 256
-"""Bytes at the end of a preview that must be the file's own."""
+_MARKER = 2
+"""Bytes at the head of a JPEG that LibRaw writes itself."""
 _TURNS = {3: 3, 5: 8, 6: 6}
 """LibRaw's flip (a half turn, a quarter to the left, one to the right) to EXIF's orientation."""
 
@@ -57,9 +57,9 @@ def preview(data: bytes) -> Preview:
     except rawpy.LibRawError as error:
         raise Undecodable(Reason.CORRUPT, f"RAW: {_words(error)}") from error
     if found.format == rawpy.ThumbFormat.JPEG:
-        if data.rfind(found.data[-_TAIL:]) < 0:  # LibRaw fills with what lay in memory, even another picture's end
-            raise Undecodable(Reason.TRUNCATED, "RAW: the file ends before its preview does")
         jpeg, known = _as_embedded(found.data)
+        if jpeg[_MARKER:] not in data:  # LibRaw fills with what lay in memory: another picture's end, or this one's
+            raise Undecodable(Reason.TRUNCATED, "RAW: the file ends before its preview does")
         return Preview(jpeg, "JPEG", turn, known)
     return Preview(_pnm(found.data), "PNM", turn)
 

@@ -127,6 +127,15 @@ def test_a_damaged_file_has_a_reason(photo: np.ndarray) -> None:
             _opened(bytes(damaged))
 
 
+def test_what_lay_in_memory_does_not_complete_a_preview(photo: np.ndarray) -> None:
+    data = dng(encode(photo, "JPEG"), (800, 600))
+    random = np.random.default_rng(0)
+    for cut in random.integers(len(data) // 8, len(data) - 1, 200):
+        remains = [bytearray(data[: random.integers(1, len(data))]) for _ in range(5)]  # of other reads, then freed
+        del remains
+        assert _error(data[:cut]).detail
+
+
 def _tiff(tags: dict[int, int], order: str = "<") -> bytes:
     head = b"II*\0" if order == "<" else b"MM\0*"
     rows = b"".join(struct.pack(order + "HHIHH", tag, 3, 1, value, 0) for tag, value in sorted(tags.items()))
