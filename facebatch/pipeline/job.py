@@ -93,7 +93,7 @@ def run(job: Job, source: ShardSource, layout: Layout, writer: Writer) -> None:
         rows = _tasks(rows, job, chip, layout.decode_cpus)
         rows = _actors(rows, job, embed, embedding, last=True)
     sink = CommitSink(writer, layout.commit_parcels, job.meter)
-    rows.write_datasink(sink, ray_remote_args={"num_cpus": TASK_CPUS, **retries})
+    rows.write_datasink(sink, ray_remote_args={"num_cpus": TASK_CPUS, **retries}, concurrency=layout.writers)
 
 
 def fused(job: Job, place: Place, watch: Stopwatch) -> Stage:

@@ -99,7 +99,8 @@ class Layout:
     tasks: tuple[float, ...]
     """The CPUs that a task of each kind beside the pools asks for."""
     readers: int | None
-    """Tasks that read at the same time at most; None: as many as there is room for."""
+    writers: int | None
+    """Tasks that read and write at the same time at most; None: as many as there is room for."""
     parcels: Parcels
     commit_parcels: int
     memory: int
@@ -146,9 +147,12 @@ def lay_out(machine: Machine, run: config.Run, work: Work, available: list[str])
     sizes = f"parcels of {parcels.images} images or {parcels.bytes >> 20} MiB{files}, a commit every {commit} images"
     why_sizes = f"{sizes}: about {work.images} images to do"
     why = (why_provider, why_name, why_pools, why_memory, why_sizes)
-    # Where actors read what is loose, tasks read containers; a process for each on a small machine is in their way.
-    readers = math.ceil(actors / 2) if parcels.unread else None
-    layout = Layout(name, pools, tasks, readers, parcels, math.ceil(commit / _usual(parcels, work)), memory, why)
+    # Each is a process, which costs two seconds of a core to start. What a CPU computes, one of them writes for twenty
+    # actors; one that reads does so for containers, since actors read what is loose.
+    few = math.ceil(actors / 2)
+    readers, writers = few if parcels.unread else None, few if provider == CPU else None
+    commits = math.ceil(commit / _usual(parcels, work))
+    layout = Layout(name, pools, tasks, readers, writers, parcels, commits, memory, why)
     check(layout, machine)
     return layout
 

@@ -117,9 +117,11 @@ def test_a_commit_holds_as_many_parcels_as_it_takes_also_where_shards_are_small(
     assert 2048 // 17 <= _lay_out(2, words=["run.layout=split"], work=tars).commit_parcels <= 2048 // 15
 
 
-def test_readers_are_few_only_where_actors_read_themselves() -> None:
-    assert _lay_out(8).readers == 4
-    assert _lay_out(16, 1).readers is None
+def test_readers_are_few_only_where_actors_read_themselves_and_writers_where_a_cpu_computes() -> None:
+    assert (_lay_out(8).readers, _lay_out(8).writers) == (4, 4)
+    assert (_lay_out(16, 1).readers, _lay_out(16, 1).writers) == (None, None)
+    assert _lay_out(16, words=["run.layout=split"]).readers is None
+    assert _lay_out(2).writers == 1
 
 
 def test_small_pictures_with_their_views_are_few_in_a_parcel() -> None:
