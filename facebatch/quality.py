@@ -19,6 +19,10 @@ ahead, 0.58 of the way from eyes to mouth. The template has it at 0.5, by which 
 degrees (medians: YuNet and SCRFD, 160 photos of famous people and 393 grey portraits; so they are -3, 3, -1 and 5)."""
 
 
+_FIT = np.linalg.pinv(_FACE - _FACE.mean(axis=0))
+"""What makes the rows of the fitted projection of five points: a least-squares fit whose model never changes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pose:
     """Degrees. Yaw is positive when the face looks to the image's right, pitch when it looks up, roll when the head
@@ -43,8 +47,8 @@ class Quality:
 def assess(chip: Pixels, face_px: float, score: float, landmarks: Floats | None, limits: config.Quality) -> Quality:
     """Measure one face. chip: 112 x 112 x 3; face_px: shorter box side; landmarks: 5 x 2 or None."""
     luma = cv2.cvtColor(chip, cv2.COLOR_RGB2GRAY)
-    sharpness = float(cv2.Laplacian(luma, cv2.CV_32F).var())
-    brightness = float(luma.mean()) / 255
+    _, ((deviation,),) = cv2.meanStdDev(cv2.Laplacian(luma, cv2.CV_32F))
+    sharpness, brightness = float(deviation**2), cv2.mean(luma)[0] / 255
     pose = head_pose(landmarks) if landmarks is not None else None
     turned = max(abs(pose.yaw), abs(pose.pitch)) if pose else 0.0
     flags = (
@@ -71,12 +75,10 @@ def head_pose(landmarks: Floats) -> Pose:
     which five points are too few. landmarks: 5 x 2, pixels, y down.
     """
     seen = (landmarks - landmarks.mean(axis=0)).astype(np.float64) * [1, -1]
-    model = _FACE - _FACE.mean(axis=0)
-    rows = np.linalg.lstsq(model, seen, rcond=None)[0].T
-    u, _, v = np.linalg.svd(rows)
-    x_axis, y_axis = u @ v[:2]  # the nearest pair of orthogonal unit vectors
-    z_axis = np.cross(x_axis, y_axis)
-    yaw = math.degrees(math.atan2(-z_axis[0], z_axis[2]))
-    pitch = math.degrees(math.asin(np.clip(-z_axis[1], -1, 1)))
-    roll = math.degrees(math.atan2(x_axis[1], y_axis[1]))
+    u, _, v = np.linalg.svd((_FIT @ seen).T, full_matrices=False)
+    (x1, x2, x3), (y1, y2, y3) = (u @ v).tolist()  # the nearest pair of orthogonal unit vectors
+    z1, z2, z3 = x2 * y3 - x3 * y2, x3 * y1 - x1 * y3, x1 * y2 - x2 * y1
+    yaw = math.degrees(math.atan2(-z1, z3))
+    pitch = math.degrees(math.asin(min(max(-z2, -1.0), 1.0)))
+    roll = math.degrees(math.atan2(x2, y2))
     return Pose(yaw, pitch, roll)

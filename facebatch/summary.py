@@ -46,7 +46,7 @@ class Spared:
 
     @classmethod
     def of(cls, counts: dict[str, int]) -> Spared | None:
-        """From the counters of a run (`facebatch.pipeline.meter.counted`); None where there was no gate."""
+        """From the counters of a run (`facebatch.pipeline.desk.counted`); None where there was no gate."""
         looked, detected = counts.get("gate", 0), counts.get("detector", 0)
         seconds = counts.get("gate_micros", 0) / 1e6, counts.get("detector_micros", 0) / 1e6
         return cls(looked, looked - detected, *seconds) if looked else None

@@ -15,7 +15,7 @@ from typing import Any
 from facebatch.errors import FacebatchError
 from facebatch.family import Family
 
-_EVERY = 0.5
+_EVERY = 2.0
 """Seconds between looks at a contestant's processes."""
 
 

@@ -17,15 +17,15 @@ from facebatch.work import unpacked
 class CommitSink(Datasink[None]):
     """Commits the images of so many parcels at once (Ray joins blocks up to that) to the dataset."""
 
-    def __init__(self, writer: Writer, parcels: int, meter: Any) -> None:
-        self._writer, self._parcels, self._meter = writer, parcels, meter
+    def __init__(self, writer: Writer, parcels: int, desk: Any) -> None:
+        self._writer, self._parcels, self._desk = writer, parcels, desk
 
     def write(self, blocks: Iterable[Block], ctx: TaskContext) -> None:
         watch = Stopwatch()
         with watch.timing("write"):
             # One by one: the block of a task that gave nothing has no columns, and cannot be joined with others.
             self._writer.write([work for block in blocks for work in unpacked(block)])
-        self._meter.add.remote(watch.taken())
+        self._desk.add.remote(watch.taken())
 
     @property
     def min_rows_per_write(self) -> int:

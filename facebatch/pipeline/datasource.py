@@ -30,11 +30,11 @@ class ShardSource(Datasource):
         reader: Reader,
         guard: Guard,
         shards: Iterable[tuple[Shard, Ranges]],
-        meter: Any,
+        desk: Any,
         size: Parcels,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._reader, self._guard, self._meter, self._size = reader, guard, meter, size
+        self._reader, self._guard, self._desk, self._size = reader, guard, desk, size
         shards = list(shards)
         each = -(-len(shards) // _MOST_TASKS) or 1
         self._groups = [shards[start : start + each] for start in range(0, len(shards), each)]
@@ -53,17 +53,17 @@ class ShardSource(Datasource):
 
     def _task(self, group: list[tuple[Shard, Ranges]]) -> ReadTask:
         read = partial(self._reader.parcels, group, self._guard, self._size)
-        meter = self._meter
+        desk = self._desk
         metadata = BlockMetadata(
             num_rows=None, size_bytes=sum(shard.bytes for shard, _ in group), input_files=None, exec_stats=None
         )
-        return ReadTask(lambda: _metered(read(), meter), metadata, schema=PARCEL)
+        return ReadTask(lambda: _metered(read(), desk), metadata, schema=PARCEL)
 
 
-def _metered(parcels: Iterator[pa.Table], meter: Any) -> Iterator[pa.Table]:
-    """The same parcels; the meter is told when the first byte was asked for, and what reading took."""
+def _metered(parcels: Iterator[pa.Table], desk: Any) -> Iterator[pa.Table]:
+    """The same parcels; the desk is told when the first byte was asked for, and what reading took."""
     watch = Stopwatch()
-    meter.began.remote()
+    desk.began.remote()
     for parcel in watch.waiting_for("read", parcels):
-        meter.add.remote(watch.taken() | {"moved": parcel.nbytes})
+        desk.add.remote(watch.taken() | {"moved": parcel.nbytes})
         yield parcel

@@ -25,8 +25,7 @@ from facebatch.networks import Networks
 from facebatch.pipeline import job as jobs
 from facebatch.pipeline.cluster import LOGS, connected
 from facebatch.pipeline.datasource import ShardSource
-from facebatch.pipeline.journal import RemoteJournal
-from facebatch.pipeline.meter import Meter
+from facebatch.pipeline.desk import Desk
 from facebatch.pipeline.pools import Work, lay_out
 from facebatch.pipeline.watch import Stranded
 from facebatch.plan import Listing, Shard
@@ -226,26 +225,25 @@ def _compute(
         writer.dataset.note_run(epoch.number, begun(config, provider))
         reader = Reader(writer.dataset, Base.at(config.base_uri), config.decode.max_bytes)
         left = [(shard, state.done.get(shard.shard_id, [])) for shard in todo]
-        meter = Meter()
-        source = ShardSource(reader, epoch.guard, left, meter.handle, layout.parcels)
-        journal = RemoteJournal()
-        job = jobs.Job.of(config, chosen, reader, meter.handle, journal)
+        desk = Desk()
+        source = ShardSource(reader, epoch.guard, left, desk.handle, layout.parcels)
+        job = jobs.Job.of(config, chosen, reader, desk.handle)
         started = time.time()
         try:
-            with Progress(console, Target(known, size), meter.read) as progress:
+            with Progress(console, Target(known, size), desk.read) as progress:
                 jobs.run(job, source, layout, writer)
         except Stranded as error:
             error.on_gpus = layout.pools[0].place.provider == CUDA
             raise
         except (ray.exceptions.RayError, ExecutionTimeoutError) as error:
             raise _translated(error, config.run) from error
-        seconds = time.time() - (meter.first_byte() or started)
-        counted = meter.read()
+        seconds = time.time() - (desk.first_byte() or started)
+        counted = desk.read()
         spent = {name: round(took, 3) for name, took in parts(counted).items()}
         return Cost(
             seconds,
             peak_bytes=progress.peak_bytes,
-            seats=meter.seats(),
+            seats=desk.seats(),
             provider=provider,
             spared=Spared.of(counted),
             spent=spent,

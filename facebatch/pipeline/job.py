@@ -21,14 +21,14 @@ from facebatch.networks import Networks
 from facebatch.packs import Model, Pack
 from facebatch.pipeline.datasink import CommitSink
 from facebatch.pipeline.datasource import ShardSource
-from facebatch.pipeline.meter import counted
+from facebatch.pipeline.desk import RemoteJournal, counted
 from facebatch.pipeline.pools import TASK_CPUS, Layout, Pool
 from facebatch.pipeline.watch import Watch
 from facebatch.reader import Reader
 from facebatch.sink import Writer
 from facebatch.stages import ChipStage, DecodeStage, DetectStage, EmbedStage, FusedStage, Place, Stage
 from facebatch.stopwatch import Stopwatch
-from facebatch.suspects import Cautious, Notes
+from facebatch.suspects import Cautious
 from facebatch.trial import Rules
 from facebatch.work import Work, packed, unpacked
 
@@ -46,16 +46,15 @@ class Job:
     models: dict[str, Any]
     """References by what they are in `Networks`; those that there are."""
     reader: Reader
-    meter: Any
-    journal: Notes
+    desk: Any
 
     @classmethod
-    def of(cls, config: Config, networks: Networks, reader: Reader, meter: Any, journal: Notes) -> Job:
+    def of(cls, config: Config, networks: Networks, reader: Reader, desk: Any) -> Job:
         """With the models put where every worker can take them."""
         there = {f.name: model for f in fields(networks) if (model := getattr(networks, f.name))}
         gate = networks.gate.pack if networks.gate else None
         references = {name: ray.put(model) for name, model in there.items()}
-        return cls(config, networks.detector.pack, gate, references, reader, meter, journal)
+        return cls(config, networks.detector.pack, gate, references, reader, desk)
 
     def model(self, name: str) -> Model:
         """One of the networks."""
@@ -65,6 +64,11 @@ class Job:
     def model_or_none(self, name: str) -> Model | None:
         """One that not every job has."""
         return self.model(name) if name in self.models else None
+
+    @property
+    def journal(self) -> RemoteJournal:
+        """Where suspects are noted."""
+        return RemoteJournal(self.desk)
 
     @property
     def rules(self) -> Rules:
@@ -92,7 +96,7 @@ def run(job: Job, source: ShardSource, layout: Layout, writer: Writer) -> None:
         rows = _actors(rows, job, detect, detecting)
         rows = _tasks(rows, job, chip, layout.decode_cpus)
         rows = _actors(rows, job, embed, embedding, last=True)
-    sink = CommitSink(writer, layout.commit_parcels, job.meter)
+    sink = CommitSink(writer, layout.commit_parcels, job.desk)
     rows.write_datasink(sink, ray_remote_args={"num_cpus": TASK_CPUS, **retries}, concurrency=layout.writers)
 
 
@@ -124,7 +128,7 @@ class StageActor:
     """A stage inside a Ray actor: built once from its recipe, then called with parcels."""
 
     def __init__(self, job: Job, recipe: Recipe, pool: Pool, last: bool) -> None:
-        job.meter.seat.remote(pool.name, devices(pool.gpus))
+        job.desk.seat.remote(pool.name, devices(pool.gpus))
         watch = Stopwatch()
         stage = recipe(job, replace(pool.place, restarted=True), watch)
         self._work = Worker(Cautious(pool.name, stage, job.journal, job.rules), job, watch, last)
@@ -134,11 +138,11 @@ class StageActor:
 
 
 class Worker:
-    """A stage that is given parcels and gives parcels, and tells the meter what that took."""
+    """A stage that is given parcels and gives parcels, and tells the desk what that took."""
 
     def __init__(self, stage: Cautious, job: Job, watch: Stopwatch, last: bool = False) -> None:
         self._stage, self._watch, self._last = stage, watch, last
-        self._batch, self._meter, self._reader = job.config.run.batch, job.meter, job.reader
+        self._batch, self._desk, self._reader = job.config.run.batch, job.desk, job.reader
 
     def __call__(self, parcel: pa.Table) -> pa.Table:
         with self._watch.timing("pack"):
@@ -147,10 +151,10 @@ class Worker:
         batches = self._watch.waiting_for("read", batched(self._reader.read(works), self._batch))
         for batch in self._stage.block(batches):
             done += batch
-            self._meter.add.remote(self._watch.taken() | (counted(batch) if self._last else {}))
+            self._desk.add.remote(self._watch.taken() | (counted(batch) if self._last else {}))
         with self._watch.timing("pack"):
             parcel = packed(done)
-        self._meter.add.remote(self._watch.taken() | {"moved": parcel.nbytes})
+        self._desk.add.remote(self._watch.taken() | {"moved": parcel.nbytes})
         return parcel
 
 
@@ -173,7 +177,7 @@ def _actors(rows: Any, job: Job, pool: Pool, recipe: Recipe, last: bool = False)
 
 def _tasks(rows: Any, job: Job, recipe: Recipe, cpus: float) -> Any:
     def work(parcel: pa.Table) -> pa.Table:
-        job.meter.seat.remote(recipe.__name__, devices(0))
+        job.desk.seat.remote(recipe.__name__, devices(0))
         watch = Stopwatch()
         stage = Cautious(recipe.__name__, recipe(job, Place(restarted=True), watch), job.journal, job.rules)
         return Worker(stage, job, watch)(parcel)

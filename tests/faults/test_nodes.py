@@ -26,7 +26,7 @@ def test_one_of_three_nodes_is_lost_with_actors_at_work(
     with Run(photos, tmp_path / "out", *words) as run:
         run.wait_for(run.commits)
         run.wait_for(lambda: workers(lost.processes(), "(index)", "(detect)", "(embed)"))
-        assert workers(cluster.head.processes(), "_Counts"), "the meter is where the driver is"
+        assert workers(cluster.head.processes(), "_Desk"), "the desk is where the driver is"
         lost.kill()
         assert run.end() == 0, run.said
     assert_same(tmp_path / "out", expected)

@@ -15,8 +15,8 @@ pytestmark = pytest.mark.faults
 @pytest.mark.parametrize(
     ("layout", "names", "points"),
     [
-        ("fused", ["ReadShardSource", "(index)", "_Counts"], ["decode 055.jpg", "embed", "images"]),
-        ("split", ["(chip)", "_Counts"], ["decode 055.jpg", "detect", "embed", "images"]),
+        ("fused", ["ReadShardSource", "(index)", "_Desk"], ["decode 055.jpg", "embed", "images"]),
+        ("split", ["(chip)", "_Desk"], ["decode 055.jpg", "detect", "embed", "images"]),
     ],
 )
 def test_a_worker_of_each_kind_is_killed_at_its_work(
@@ -34,7 +34,7 @@ def test_a_worker_of_each_kind_is_killed_at_its_work(
         for point in points:
             run.kill_whoever_stands_at(failpoints / f"{point}.held")
         assert run.end() == 0, run.said
-        assert "Traceback" not in run.said, "the meter was lost, which costs nothing"
+        assert "Traceback" not in run.said, "the desk was lost, which costs nothing"
     assert_same(tmp_path / "out", expected)
 
 

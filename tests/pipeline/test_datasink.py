@@ -16,13 +16,13 @@ def test_blocks_of_tasks_that_gave_nothing_are_passed_over_beside_others() -> No
     written: list[list[int]] = []
     counts: list[dict[str, int]] = []
     writer: Any = SimpleNamespace(write=lambda works: written.append([work.index for work in works]))
-    meter = SimpleNamespace(add=SimpleNamespace(remote=counts.append))
+    desk = SimpleNamespace(add=SimpleNamespace(remote=counts.append))
     blocks = [
         packed([Work("s", 0, "a", "", 1), Work("s", 1, "b", "", 1)]),
         pa.table({}),
         packed([Work("t", 2, "c", "", 1)]),
     ]
-    CommitSink(writer, 4, meter).write(blocks, None)  # type: ignore[arg-type]
+    CommitSink(writer, 4, desk).write(blocks, None)  # type: ignore[arg-type]
     assert written == [[0, 1, 2]]
     assert [sorted(told) for told in counts] == [["write_us"]]
-    assert CommitSink(writer, 4, meter).min_rows_per_write == 4
+    assert CommitSink(writer, 4, desk).min_rows_per_write == 4

@@ -30,7 +30,7 @@ from tests.test_epochs import Blind
 
 @dataclass
 class Told:
-    """A meter that remembers. Class-wide, because read tasks arrive in workers as copies."""
+    """A desk that remembers. Class-wide, because read tasks arrive in workers as copies."""
 
     begun: ClassVar[list[None]] = []
     counts: ClassVar[list[dict[str, int]]] = []
@@ -126,7 +126,7 @@ def test_an_identity_is_the_one_that_was_planned_wherever_the_base_now_lies(tmp_
     assert [tuple(w.extra or ()) for w in works] == [carried, carried]
 
 
-def test_the_meter_is_told_of_the_first_byte_and_of_what_moves(dataset: Dataset) -> None:
+def test_the_desk_is_told_of_the_first_byte_and_of_what_moves(dataset: Dataset) -> None:
     Told.begun.clear()
     Told.counts.clear()
     shards = plan.shards(dataset)

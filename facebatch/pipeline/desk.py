@@ -1,32 +1,38 @@
-"""Counters that all workers add to, for the progress display only: what counts in the end are the records.
+"""The desk: a small actor beside the driver, where all workers note what they have done and what they are about to do.
 
-Losing them must never cost a run, so additions are not awaited, and what cannot be read stays as it was.
+Its counters are for the progress display and the run's record: losing them must never cost a run, so additions are not
+awaited, and what cannot be read stays as it was. Its journal (`facebatch.suspects`) outlives the workers: what is noted
+there is awaited. They are one process, because each of Ray's takes a hundredth of a core to be there.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
+from typing import Any
 
 import ray
 import ray.exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from facebatch import suspects
+from facebatch.suspects import Key
+from facebatch.trial import Verdict
 from facebatch.work import Work
 
 _PATIENCE = 5.0
 """Seconds for an answer."""
 
 
-class Meter:
-    """A small actor beside the driver, with whom it lives and dies whatever happens to other nodes.
+class Desk:
+    """The desk as the driver knows it, with whom it lives and dies whatever happens to other nodes.
 
     `handle` is what workers add to. A process of it that dies is started again; the counts go on from what was read.
     """
 
     def __init__(self) -> None:
         here = ray.get_runtime_context().get_node_id()
-        self.handle = _Counts.options(  # type: ignore[attr-defined]
+        self.handle = _Desk.options(  # type: ignore[attr-defined]
             scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False)
         ).remote()
         self._before: Counter[str] = Counter()
@@ -60,12 +66,36 @@ class Meter:
         return seats
 
 
+class RemoteJournal:
+    """The journal as a worker reaches it: a millisecond for each batch. Small; travels to the workers."""
+
+    def __init__(self, desk: Any) -> None:
+        self._desk = desk
+
+    def begin(self, stage: str, keys: list[Key]) -> tuple[int, dict[Key, Verdict]]:
+        """Returns when it is noted: what comes next may end this process."""
+        noted: tuple[int, dict[Key, Verdict]] = ray.get(self._desk.begin.remote(stage, keys))
+        return noted
+
+    def end(self, stage: str, keys: list[Key]) -> None:
+        """Not waited for: an end that gets lost costs innocent images a trial, and nothing else."""
+        self._desk.end.remote(stage, keys)
+
+    def blame(self, verdicts: dict[Key, Verdict]) -> None:
+        """Returns when it is noted."""
+        ray.get(self._desk.blame.remote(verdicts))
+
+
 @ray.remote(num_cpus=0, max_restarts=-1)
-class _Counts:
+class _Desk:
+    """What is noted is asked for again when the process was lost meanwhile; what is counted is not, or it would count
+    twice."""
+
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
         self._seats: dict[str, list[str]] = {}
         self._first: float | None = None
+        self._journal = suspects.Journal()
 
     def began(self) -> None:
         """Note that a reader begins. By the clock of this process, which is the driver's."""
@@ -88,6 +118,18 @@ class _Counts:
 
     def read(self) -> dict[str, int]:
         return dict(self._counts)
+
+    @ray.method(max_task_retries=-1)
+    def begin(self, stage: str, keys: list[Key]) -> tuple[int, dict[Key, Verdict]]:
+        return self._journal.begin(stage, keys)
+
+    @ray.method(max_task_retries=-1)
+    def end(self, stage: str, keys: list[Key]) -> None:
+        self._journal.end(stage, keys)
+
+    @ray.method(max_task_retries=-1)
+    def blame(self, verdicts: dict[Key, Verdict]) -> None:
+        self._journal.blame(verdicts)
 
 
 def counted(works: list[Work]) -> dict[str, int]:

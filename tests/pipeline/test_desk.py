@@ -9,7 +9,7 @@ import pytest
 import ray
 import ray.exceptions
 
-from facebatch.pipeline.meter import Meter, counted
+from facebatch.pipeline.desk import Desk, counted
 from facebatch.reasons import Reason
 from tests.test_sink import work
 
@@ -34,7 +34,7 @@ def test_what_gate_and_detector_took_is_counted_of_those_that_they_saw() -> None
 
 
 class Answers:
-    """What the meter's process answers, one after the other; None: it is being started again."""
+    """What the desk's process answers, one after the other; None: it is being started again."""
 
     def __init__(self, *answers: dict[str, int] | None) -> None:
         self._answers = iter(answers)
@@ -47,23 +47,23 @@ class Answers:
 
 
 @pytest.fixture
-def meter() -> Meter:
+def desk() -> Desk:
     asked = SimpleNamespace(remote=lambda: object())
-    made = Meter.__new__(Meter)
+    made = Desk.__new__(Desk)
     made.handle = SimpleNamespace(read=asked, seats=asked)
     made._before, made._last = Counter(), Counter()
     return made
 
 
-def test_counts_stand_still_while_the_meter_is_away_and_go_on_when_it_is_back(
-    meter: Meter, monkeypatch: pytest.MonkeyPatch
+def test_counts_stand_still_while_the_desk_is_away_and_go_on_when_it_is_back(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = Answers({"images": 7, "faces": 2}, None, {"images": 3}, {"images": 5, "faces": 1}, None)
     monkeypatch.setattr(ray, "get", answers.get)
-    assert [meter.read()["images"] for _ in range(5)] == [7, 7, 10, 12, 12]
-    assert meter._before + meter._last == {"images": 12, "faces": 3}
+    assert [desk.read()["images"] for _ in range(5)] == [7, 7, 10, 12, 12]
+    assert desk._before + desk._last == {"images": 12, "faces": 3}
 
 
-def test_seats_that_cannot_be_asked_for_are_none(meter: Meter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_seats_that_cannot_be_asked_for_are_none(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "get", Answers(None).get)
-    assert meter.seats() == {}
+    assert desk.seats() == {}
