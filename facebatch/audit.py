@@ -117,7 +117,7 @@ def audit(dataset: Dataset, settings: config.Config, chosen: Networks, sample: i
             if name not in shards:  # verify names it
                 report.left_out["no plan names their shard"] += len(left)
                 continue
-            for work in _computed(reader, stage, shards[name], list(left), settings.run.batch):
+            for work in _computed(reader, stage, shards[name], list(left), settings.run.batch or config.BATCH):
                 place, stored = left.pop(work.index)
                 tolerance, how = tolerances[state.records[place.record].name]
                 if why := _unread(stored, work, tolerance, reader, shards[name]):

@@ -24,6 +24,8 @@ _STRICT = ConfigDict(extra="forbid")
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+BATCH = 32
+"""Images that are handed to a stage at once, where neither a user nor a measurement says otherwise."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -131,8 +133,13 @@ class Run:
     """Actors of the fused pool, or of each of the split pools."""
     threads: Count = 0
     """Threads of an actor."""
-    batch: Positive = 32
-    """Images handed to a stage at once."""
+    calibrate: Count = 24
+    """Images that a run of 32 times as many or more computes before it is laid out, to lay it out by what they take;
+    0: none."""
+    batch: Count = 0
+    """Images handed to a stage at once; 0: 32, and more where images take little."""
+    parcel_images: Count = 0
+    """Images that go from one process to the next together, at most."""
     megapixels: Positive = 64
     """Decoded megapixels that an actor holds at once; one larger image is held alone."""
     commit_images: Count = 0

@@ -6,8 +6,10 @@ import random
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
+
+import psutil
 
 from facebatch.config import Config
 from facebatch.errors import FacebatchError
@@ -17,6 +19,7 @@ from facebatch.sources.files import read_files
 from facebatch.sources.rows import read_rows
 from facebatch.sources.tar import Incomplete, read_tar
 from facebatch.stages import FusedStage, Place
+from facebatch.stopwatch import Stopwatch, parts
 from facebatch.storage import Storage
 from facebatch.work import Work
 
@@ -24,23 +27,38 @@ SOURCES = 24
 """Sources that are sampled."""
 _BYTES = 256 << 20
 """A sample that has so many is large enough."""
-_ITEMS = 4
+_ITEMS = 8
 """Images taken of a container that is among them."""
+_SECONDS = 4.0
+"""From which on no more of them are computed: heavy networks tell enough by a few."""
+_STEP = 4
+"""Images between looks at the clock."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What the sampled images cost: seconds of one core to decode, detect and embed, after reading `bytes`."""
+    """What the sampled images cost: seconds of one worker to decode, detect and embed, after reading `bytes`.
+
+    spent: of these seconds, those of each part. network_bytes: of memory that its sessions and first pictures took.
+    """
 
     images: int
     bytes: int
     faces: int
     seconds: float
+    spent: dict[str, float] = field(default_factory=dict)
+    network_bytes: int = 0
 
     @property
     def rate(self) -> float:
-        """Images a second on one core."""
+        """Images a second of one worker."""
         return self.images / max(self.seconds, 1e-9)
+
+    @property
+    def words(self) -> str:
+        """Where the time goes, for a reader."""
+        each = ", ".join(f"{1000 * took / self.images:.1f} {part}" for part, took in self.spent.items() if took)
+        return f"{1000 * self.seconds / self.images:.1f} ms each ({each}), {self.faces / self.images:.1f} faces"
 
 
 class Reservoir:
@@ -61,8 +79,11 @@ class Reservoir:
             yield source
 
 
-def measure(config: Config, networks: Networks, storage: Storage, sources: list[Source]) -> Sample:
-    """Index the first images of these sources on one core of this machine, and forget the results.
+def measure(
+    config: Config, networks: Networks, storage: Storage, sources: list[Source], place: Place | None = None
+) -> Sample:
+    """Index the first images of these sources on one core of this machine (or where it is said), and forget the
+    results.
 
     Raises FacebatchError where there is none that can be read.
     """
@@ -74,12 +95,19 @@ def measure(config: Config, networks: Networks, storage: Storage, sources: list[
     works = [Work.of("sample", replace(item, index=k)) for k, item in enumerate(items)]
     if not any(work.data for work in works):
         raise FacebatchError("no image of the sample can be read")
-    stage = FusedStage(config, networks, Place())
-    stage([Work.of("sample", next(item for item in items if item.data))])  # sessions and decoders warm up
+    memory, watch = psutil.Process().memory_info, Stopwatch()
+    before = memory().rss
+    stage = FusedStage(config, networks, place or Place(), watch)
+    stage([Work.of("sample", item) for item in items if item.data][:1])  # sessions and decoders warm up
+    watch.taken()
+    held = max(memory().rss - before, 0)
+    done: list[Work] = []
     started = time.perf_counter()
-    done = stage(works)
+    while len(done) < len(works) and time.perf_counter() - started < _SECONDS:
+        done += stage(works[len(done) : len(done) + _STEP])
     seconds = time.perf_counter() - started
-    return Sample(len(done), sum(i.size for i in items), sum(len(w.faces) for w in done), seconds)
+    size, faces = sum(work.size_bytes for work in done), sum(len(work.faces) for work in done)
+    return Sample(len(done), size, faces, seconds, parts(watch.taken()), held)
 
 
 def _items(config: Config, storage: Storage, source: Source) -> Iterator[Item]:

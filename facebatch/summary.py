@@ -12,6 +12,7 @@ from rich.console import Console
 
 import facebatch
 from facebatch.config import Config, as_dict
+from facebatch.forecast import Sample
 from facebatch.progress import clock
 from facebatch.reasons import Status
 from facebatch.storage import absolute
@@ -100,6 +101,9 @@ class Summary:
     """Until it was known what there is to do."""
     pools: dict[str, dict[str, float]] = field(default_factory=dict)
     """How many actors each pool had, and the threads, CPUs and GPUs of each."""
+    sample: Sample | None = None
+    layout: tuple[str, ...] = ()
+    """What some of its images took before it was laid out, and each decision with its reason."""
 
 
 def show(console: Console, rows: Iterable[Row]) -> None:
@@ -176,5 +180,7 @@ def report(config: Config, summary: Summary) -> dict[str, Any]:
         "totals": summary.totals,
         "seats": summary.seats,
         "pools": summary.pools,
+        "layout": summary.layout,
+        "calibration": asdict(summary.sample) if summary.sample else None,
         "spared": asdict(summary.spared) if summary.spared else None,
     }

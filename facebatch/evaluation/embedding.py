@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from facebatch.align import CHIP
-from facebatch.config import Config, Decode
+from facebatch.config import BATCH, Config, Decode
 from facebatch.decode import decode, probe
 from facebatch.errors import UsageError
 from facebatch.geometry import Floats, Pixels, resize
@@ -98,8 +98,9 @@ def embed(
     vectors = EmbedStage(replace(config, embed=replace(config.embed, flip=False)), embedder, place)
     found: list[Embedded | None] = []
     lost = list[Work]()
-    for start in range(0, len(images), config.run.batch):
-        part = images[start : start + config.run.batch]
+    size = config.run.batch or BATCH
+    for start in range(0, len(images), size):
+        part = images[start : start + size]
         works = [_work(image, start + k) for k, image in enumerate(part)]
         prepare(works)
         found += _embedded(works, vectors, config.embed.flip)

@@ -19,6 +19,7 @@ from facebatch.dataset import Dataset
 from facebatch.errors import FacebatchError
 from facebatch.forecast import Reservoir, Sample
 from facebatch.listing import ManifestWriter
+from facebatch.pipeline import calibration
 from facebatch.pipeline.cluster import connected
 from facebatch.pipeline.index import BYTES_A_PHOTO, say
 from facebatch.pipeline.pools import Layout, Work, lay_out
@@ -107,7 +108,9 @@ def dry_run(config: Config, console: Console, list_to: str | None = None) -> Ite
     images = todo.images + round(todo.unread / average)
     yield "images", f"{images:,}", "to do" if not todo.unread else f"to do, about: {average / 1e3:.0f} kB an image"
     with connected(config.run.address) as machine:
-        layout = lay_out(machine, config.run, Work(images, todo.bytes or round(images * average)), providers())
+        work = Work(images, todo.bytes or round(images * average), todo.shards)
+        told = measured if isinstance(measured, Sample) and calibration.pays(config.run, images) else None
+        layout = lay_out(machine, config.run, work, providers(), told)
     for title, why in zip(("provider", "layout", "pools", "memory", "sizes"), layout.why, strict=True):
         yield title, "", why
     yield "time", *_time(layout, measured, images)

@@ -20,13 +20,15 @@ from facebatch.detect import Settings
 from facebatch.epochs import Epoch, Guard
 from facebatch.errors import FacebatchError, Unreconciled, UsageError
 from facebatch.failpoints import failpoint
+from facebatch.forecast import Sample
 from facebatch.ledger import State
 from facebatch.networks import Networks
 from facebatch.pipeline import job as jobs
+from facebatch.pipeline.calibration import calibrate
 from facebatch.pipeline.cluster import LOGS, connected
 from facebatch.pipeline.datasource import ShardSource
 from facebatch.pipeline.desk import Desk
-from facebatch.pipeline.pools import Work, lay_out
+from facebatch.pipeline.pools import Work, lay_out, provider_of
 from facebatch.pipeline.watch import Stranded
 from facebatch.plan import Listing, Shard
 from facebatch.plugins import Wanted
@@ -49,7 +51,7 @@ BYTES_A_PHOTO = 300_000
 class Cost:
     """What the job took: seconds, bytes of memory at most, the GPUs that the workers of each stage saw, on what the
     networks ran, what a gate has saved, the seconds that all workers together spent in each stage, and the bytes that
-    went through the object store, and how the workers were laid out."""
+    went through the object store, how the workers were laid out and why so, and the sample that it was laid out by."""
 
     seconds: float = 0.0
     peak_bytes: int = 0
@@ -59,6 +61,8 @@ class Cost:
     spent: dict[str, float] = field(default_factory=dict)
     moved: int = 0
     pools: dict[str, dict[str, float]] = field(default_factory=dict)
+    sample: Sample | None = None
+    layout: tuple[str, ...] = ()
 
 
 def index(config: Config, console: Console) -> Summary:
@@ -122,6 +126,8 @@ def _run(config: Config, console: Console) -> Summary:
             moved=cost.moved,
             planning_seconds=planning,
             pools=cost.pools,
+            sample=cost.sample,
+            layout=cost.layout,
         )
         dataset.note_run(epoch.number, report(config, summary))
         failpoint("end")
@@ -218,16 +224,19 @@ def _compute(
     images = sum(shard.bytes // BYTES_A_PHOTO + 1 if n is None else n for n, shard in zip(counts, todo, strict=True))
     with connected(config.run.address) as machine:
         views = Settings.of(config.detect, chosen.detector.pack).view_bytes
-        layout = lay_out(machine, config.run, Work(images, size, len(todo), views), providers())
-        for reason in layout.why:
+        provider, _ = provider_of(machine, config.run, providers())
+        models = jobs.put(chosen)
+        sample, calibrated = calibrate(config, models, writer.dataset, todo, images, provider)
+        layout = lay_out(machine, config.run, Work(images, size, len(todo), views), providers(), sample)
+        why = (*layout.why, calibrated)
+        for reason in why:
             say(console, reason)
-        provider = layout.pools[0].place.provider
         writer.dataset.note_run(epoch.number, begun(config, provider))
         reader = Reader(writer.dataset, Base.at(config.base_uri), config.decode.max_bytes)
         left = [(shard, state.done.get(shard.shard_id, [])) for shard in todo]
         desk = Desk()
         source = ShardSource(reader, epoch.guard, left, desk.handle, layout.parcels)
-        job = jobs.Job.of(config, chosen, reader, desk.handle)
+        job = jobs.Job.of(config, chosen, models, layout.batch, reader, desk.handle)
         started = time.time()
         try:
             with Progress(console, Target(known, size), desk.read) as progress:
@@ -249,6 +258,8 @@ def _compute(
             spent=spent,
             moved=counted.get("moved", 0),
             pools=layout.facts,
+            sample=sample,
+            layout=why,
         )
 
 

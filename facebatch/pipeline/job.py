@@ -45,16 +45,17 @@ class Job:
     gate_pack: Pack | None
     models: dict[str, Any]
     """References by what they are in `Networks`; those that there are."""
+    batch: int
     reader: Reader
     desk: Any
 
     @classmethod
-    def of(cls, config: Config, networks: Networks, reader: Reader, desk: Any) -> Job:
-        """With the models put where every worker can take them."""
-        there = {f.name: model for f in fields(networks) if (model := getattr(networks, f.name))}
+    def of(
+        cls, config: Config, networks: Networks, models: dict[str, Any], batch: int, reader: Reader, desk: Any
+    ) -> Job:
+        """models: what `put` gave for the networks."""
         gate = networks.gate.pack if networks.gate else None
-        references = {name: ray.put(model) for name, model in there.items()}
-        return cls(config, networks.detector.pack, gate, references, reader, desk)
+        return cls(config, networks.detector.pack, gate, models, batch, reader, desk)
 
     def model(self, name: str) -> Model:
         """One of the networks."""
@@ -75,6 +76,12 @@ class Job:
         """How a suspect is tried."""
         settings = Settings.of(self.config.detect, self.detector_pack)
         return Rules(self.config.decode, settings, self.config.run.image_seconds)
+
+
+def put(networks: Networks) -> dict[str, Any]:
+    """The models where every worker can take them: references by what they are in `Networks`."""
+    there = {f.name: model for f in fields(networks) if (model := getattr(networks, f.name))}
+    return {name: ray.put(model) for name, model in there.items()}
 
 
 def run(job: Job, source: ShardSource, layout: Layout, writer: Writer) -> None:
@@ -142,7 +149,7 @@ class Worker:
 
     def __init__(self, stage: Cautious, job: Job, watch: Stopwatch, last: bool = False) -> None:
         self._stage, self._watch, self._last = stage, watch, last
-        self._batch, self._desk, self._reader = job.config.run.batch, job.desk, job.reader
+        self._batch, self._desk, self._reader = job.batch, job.desk, job.reader
 
     def __call__(self, parcel: pa.Table) -> pa.Table:
         with self._watch.timing("pack"):

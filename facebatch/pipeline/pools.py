@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from facebatch import config
 from facebatch.errors import UsageError
+from facebatch.forecast import Sample
 from facebatch.reader import Parcels
 from facebatch.session import CPU, CUDA
 from facebatch.sink import commit_images
@@ -26,9 +27,13 @@ _WORKER_BYTES = 600 << 20
 """Of an actor without pictures: Python, ONNX Runtime and both default networks (measured: 450 MiB), and a block."""
 _TASK_BYTES = 300 << 20
 """Of a worker without networks and pictures."""
+_PARCEL_SECONDS, _BATCH_SECONDS = 3.0, 0.5
+"""Of one actor's work in a parcel: what the last ones may take alone, against the 20 ms that Ray takes for each; and in
+a batch, which is what is tried again where a worker dies."""
+_LARGEST_BATCH, _LARGEST_PARCEL = 256, 4096
 _ON_CPU, _ON_GPU, _WITH_VIEWS = 128, 256, 64
-"""Images in a parcel at most: three seconds of a core, which is what the last ones may take alone; on a GPU less than
-one; and two batches where views travel."""
+"""Images in a parcel at most where nothing was measured: three seconds of a core, on a GPU less than one; and two
+batches where views travel."""
 _VIEWS = 96 << 20
 """Bytes of the views in a parcel at most: a few small files have more of them than a hundred large ones."""
 _PIXEL_BYTES = 8
@@ -102,6 +107,8 @@ class Layout:
     writers: int | None
     """Tasks that read and write at the same time at most; None: as many as there is room for."""
     parcels: Parcels
+    batch: int
+    """Images that an actor is given of its parcel at once."""
     commit_parcels: int
     memory: int
     """Bytes that the workers hold at most, each as many pixels as it may."""
@@ -125,26 +132,36 @@ class Layout:
         }
 
 
-def lay_out(machine: Machine, run: config.Run, work: Work, available: list[str]) -> Layout:
+def lay_out(
+    machine: Machine, run: config.Run, work: Work, available: list[str], sample: Sample | None = None
+) -> Layout:
     """The layout for this machine, configuration and amount of work. available: providers of the installed runtime.
+    sample: what some of the images took there.
 
     Raises UsageError for a plan that cannot fit.
     """
-    provider, why_provider = _provider(machine, run, available)
+    provider, why_provider = provider_of(machine, run, available)
     name, why_name = _name(machine, run, provider)
-    pools, why_pools = (_fused if name == "fused" else _split)(machine, run, provider)
+    pools, why_pools = (_fused if name == "fused" else _split)(machine, run, provider, sample)
     actors = sum(pool.actors for pool in pools)
-    tasks, decoding = _tasks(machine, run, name, pools)
-    memory = actors * _WORKER_BYTES + (actors * _pictures(run) if name == "fused" else decoding * _task_bytes(run))
+    tasks, decoding = _tasks(machine, run, name, pools, sample)
+    each = _worker_bytes(sample)
+    memory = actors * each + (actors * _pictures(run) if name == "fused" else decoding * _task_bytes(run))
     commit = commit_images(run.commit_images, work.images)
-    parcels = _parcels(name, provider, actors, work, commit)
+    threads = max(pool.place.threads for pool in pools)
+    seconds = sample.seconds / sample.images / (threads if provider == CPU else 1) if sample else None
+    parcels = _parcels(name, provider, actors, work, commit, run.parcel_images, seconds)
+    batch = run.batch or _batch(seconds)
     holders = f"{actors} actor(s)" if name == "fused" else f"{decoding} decoding task(s) beside {actors} actor(s)"
-    each = f"{run.megapixels} megapixels each, or one larger image"
+    hold = f"{run.megapixels} megapixels each, or one larger image"
     if 0 < machine.memory < memory:
-        each += f". Ray has {machine.memory / 2**30:.1f} GiB: lower run.megapixels or run.actors if workers are killed"
-    why_memory = f"about {memory / 2**30:.1f} GiB of memory: {holders} hold {each}"
+        hold += f". Ray has {machine.memory / 2**30:.1f} GiB: lower run.megapixels or run.actors if workers are killed"
+    why_memory = f"about {memory / 2**30:.1f} GiB of memory: {holders} hold {hold}"
     files = "; loose files are read by the actors" if parcels.unread else ""
-    sizes = f"parcels of {parcels.images} images or {parcels.bytes >> 20} MiB{files}, a commit every {commit} images"
+    sizes = (
+        f"parcels of {parcels.images} images or {parcels.bytes >> 20} MiB in batches of {batch}{files}, a commit every "
+        f"{commit} images"
+    )
     why_sizes = f"{sizes}: about {work.images} images to do"
     why = (why_provider, why_name, why_pools, why_memory, why_sizes)
     # Each is a process, which costs two seconds of a core to start. What a CPU computes, one of them writes for twenty
@@ -152,22 +169,36 @@ def lay_out(machine: Machine, run: config.Run, work: Work, available: list[str])
     few = math.ceil(actors / 2)
     readers, writers = few if parcels.unread else None, few if provider == CPU else None
     commits = math.ceil(commit / _usual(parcels, work))
-    layout = Layout(name, pools, tasks, readers, writers, parcels, commits, memory, why)
+    layout = Layout(name, pools, tasks, readers, writers, parcels, batch, commits, memory, why)
     check(layout, machine)
     return layout
 
 
-def _parcels(name: str, provider: str, actors: int, work: Work, commit: int) -> Parcels:
+def _parcels(
+    name: str, provider: str, actors: int, work: Work, commit: int, asked: int, seconds: float | None
+) -> Parcels:
     """What a stage gets at once: on a GPU enough for some batches, on a CPU little to hold, to lose, and to wait for at
-    the end."""
+    the end. seconds: of an actor for an image, where that was measured."""
     largest = (64 << 20) if provider == CUDA else (16 << 20)
     size = min(max(work.bytes // (8 * actors), 2 << 20), largest)
     if name == "split":
-        return Parcels(max(1, min(_WITH_VIEWS, _VIEWS // max(work.view_bytes, 1))), size)
+        return Parcels(max(1, min(asked or _WITH_VIEWS, _VIEWS // max(work.view_bytes, 1))), size)
+    fitting = min(max(round(_PARCEL_SECONDS / seconds), 8), _LARGEST_PARCEL) if seconds else None
     if provider == CUDA:
-        return Parcels(_ON_GPU, size)  # which would wait for files that its actor reads
+        return Parcels(asked or fitting or _ON_GPU, size)  # which would wait for files that its actor reads
     # Handed over, the bytes of loose files would be copied four times.
-    return Parcels(min(max(work.images // (32 * actors), 8), _ON_CPU, commit), size, unread=True)
+    images = asked or min(max(work.images // (32 * actors), 8), fitting or _ON_CPU)
+    return Parcels(min(images, commit), size, unread=True)
+
+
+def _batch(seconds: float | None) -> int:
+    """Images that are handed to a stage at once."""
+    return min(max(round(_BATCH_SECONDS / seconds), config.BATCH), _LARGEST_BATCH) if seconds else config.BATCH
+
+
+def _worker_bytes(sample: Sample | None) -> int:
+    """Of an actor without pictures. What was measured may hold some, so it never makes an actor smaller."""
+    return max(_WORKER_BYTES, _TASK_BYTES + sample.network_bytes) if sample else _WORKER_BYTES
 
 
 def _usual(parcels: Parcels, work: Work) -> float:
@@ -207,7 +238,9 @@ def _placed(layout: Layout, machine: Machine) -> bool:
     return True
 
 
-def _tasks(machine: Machine, run: config.Run, name: str, pools: tuple[Pool, ...]) -> tuple[tuple[float, ...], int]:
+def _tasks(
+    machine: Machine, run: config.Run, name: str, pools: tuple[Pool, ...], sample: Sample | None
+) -> tuple[tuple[float, ...], int]:
     """The kinds of tasks (read, write; chip, decode), and how many may decode at a time."""
     if name == "fused":
         return (TASK_CPUS, TASK_CPUS), 0
@@ -215,13 +248,14 @@ def _tasks(machine: Machine, run: config.Run, name: str, pools: tuple[Pool, ...]
     # A task that decodes keeps a core busy and holds a picture. Where cores are few, four of them take turns on one.
     decode = 1.0 if left >= 4 * len(machine.nodes) else TASK_CPUS
     if machine.memory:  # where memory is for fewer, each asks for more of the cores
-        spare = machine.memory - sum(pool.actors for pool in pools) * _WORKER_BYTES
+        spare = machine.memory - sum(pool.actors for pool in pools) * _worker_bytes(sample)
         widest = max(node.cpus for node in machine.nodes) / 4
         decode = min(max(decode, _floor(left / max(1, spare // _task_bytes(run)))), max(decode, widest))
     return (TASK_CPUS, TASK_CPUS, decode, decode), max(1, int(left / decode))
 
 
-def _provider(machine: Machine, run: config.Run, available: list[str]) -> tuple[str, str]:
+def provider_of(machine: Machine, run: config.Run, available: list[str]) -> tuple[str, str]:
+    """On what the networks run, and why. Raises UsageError where that was asked for and is not there."""
     if run.provider != "auto":
         if run.provider == CUDA and not machine.gpus:
             raise UsageError("run.provider=cuda, but Ray sees no GPU on this machine; leave it at auto, or add one")
@@ -243,7 +277,11 @@ def _name(machine: Machine, run: config.Run, provider: str) -> tuple[str, str]:
     return "fused", "layout fused: each image is decoded once and no pixels change process"
 
 
-def _fused(machine: Machine, run: config.Run, provider: str) -> tuple[tuple[Pool, ...], str]:
+Pools = tuple[tuple[Pool, ...], str]
+"""And why."""
+
+
+def _fused(machine: Machine, run: config.Run, provider: str, sample: Sample | None) -> Pools:
     if provider == CUDA:
         nodes = machine.with_gpus()
         most = sum(min(int(n.gpus), int(_spare(n) / _LEAST_CPUS)) for n in nodes)
@@ -253,26 +291,32 @@ def _fused(machine: Machine, run: config.Run, provider: str) -> tuple[tuple[Pool
         cpus = max(min(each, default=0.0), _LEAST_CPUS)
         place = Place(CUDA, run.threads or max(1, int(cpus)), gpus)
         why = f"{actors} actor(s) with {gpus:g} GPU each, decoding on {place.threads} thread(s)"
+        if sample:
+            why += f"; to keep it busy takes {_decoders(sample):.1f}"
         return (Pool("index", actors, cpus, gpus, place),), why
     wanted = [max(1, int(n.cpus - n.cpus // 8)) if _spare(n) >= _LEAST_CPUS else 0 for n in machine.nodes]
-    fitting = [_in_memory(n, w, _WORKER_BYTES + _pictures(run)) for n, w in zip(machine.nodes, wanted, strict=True)]
+    holds = _worker_bytes(sample) + _pictures(run)
+    fitting = [_in_memory(n, w, holds) for n, w in zip(machine.nodes, wanted, strict=True)]
     actors = run.actors or max(1, sum(fitting))
     cpus = _each(machine, run, fitting, _spare)
-    place = Place(CPU, run.threads or 1)
+    idle = min((w // f for w, f in zip(wanted, fitting, strict=True) if f), default=1)
+    place = Place(CPU, run.threads or (1 if run.actors else max(idle, 1)))
     why = f"{actors} actor(s) of {place.threads} thread(s) on {machine.cpus:g} CPUs: more actors beat more threads"
     if sum(fitting) < sum(wanted) and not run.actors:
         why += f"; memory is for {actors}, not for {sum(wanted)} (lower run.megapixels for more)"
     return (Pool("index", actors, cpus, 0.0, place),), why
 
 
-def _split(machine: Machine, run: config.Run, provider: str) -> tuple[tuple[Pool, ...], str]:
+def _split(machine: Machine, run: config.Run, provider: str, sample: Sample | None) -> Pools:
     nodes = machine.with_gpus() if provider == CUDA else list(machine.nodes)
     wanted = [int(n.gpus if provider == CUDA else n.cpus) for n in nodes]
     fitting = [min(w, int(_spare_split(n) / _LEAST_CPUS)) for n, w in zip(nodes, wanted, strict=True)]
     if provider == CPU:
-        fitting = [_in_memory(n, w, _WORKER_BYTES + _task_bytes(run)) for n, w in zip(nodes, fitting, strict=True)]
+        holds = _worker_bytes(sample) + _task_bytes(run)
+        fitting = [_in_memory(n, w, holds) for n, w in zip(nodes, fitting, strict=True)]
     most = sum(fitting)
-    embedders = run.actors or max(1, most // 3 if provider == CUDA else most // 2)
+    share = _embedding(sample) if sample else 1 / 3 if provider == CUDA else 1 / 2
+    embedders = run.actors or max(1, min(int(most * share + 1e-9), most - 1))
     detectors = run.actors or max(1, most - embedders)
     gpus = _share(machine.gpus, detectors + embedders) if provider == CUDA else 0.0
     if provider == CUDA:
@@ -286,6 +330,18 @@ def _split(machine: Machine, run: config.Run, provider: str) -> tuple[tuple[Pool
     pools = (Pool("detect", detectors, cpus, gpus, place), Pool("embed", embedders, cpus, gpus, place))
     where = " on all nodes" if len(machine.nodes) > 1 else ""
     return pools, f"{detectors} detector(s) and {embedders} embedder(s), {gpus:g} GPU each; decoding in tasks{where}"
+
+
+def _embedding(sample: Sample) -> float:
+    """The share of the embedder in what both networks take."""
+    detect, embed = sample.spent.get("detect", 0.0), sample.spent.get("embed", 0.0)
+    return embed / (detect + embed) if detect and embed else 1 / 2
+
+
+def _decoders(sample: Sample) -> float:
+    """Threads that have to decode and cut out for one that is busy with the networks."""
+    apart = sample.spent.get("detect", 0.0) + sample.spent.get("embed", 0.0)
+    return (sample.spent.get("decode", 0.0) + sample.spent.get("chip", 0.0)) / max(apart, 1e-9)
 
 
 def _each(machine: Machine, run: config.Run, actors: Iterable[int], spare: Callable[[Node], float]) -> float:

@@ -8,6 +8,7 @@ import pytest
 
 from facebatch import config
 from facebatch.errors import UsageError
+from facebatch.forecast import Sample
 from facebatch.pipeline.pools import TASK_CPUS, Layout, Machine, Node, Work, lay_out
 
 BOTH = ["cpu", "cuda"]
@@ -207,3 +208,51 @@ def test_decoding_tasks_have_a_core_each_where_there_are_many() -> None:
     assert layout.decode_cpus == 1
     assert "61 decoding task(s)" in layout.why[3]
     assert _lay_out(2, words=["run.layout=split"]).decode_cpus == TASK_CPUS
+
+
+def _sample(milliseconds: float, network_bytes: int = 0, **spent: float) -> Sample:
+    return Sample(20, 100, 40, 20 * milliseconds / 1000, {k: v / 1000 for k, v in spent.items()}, network_bytes)
+
+
+def _measured(sample: Sample, node: Node, *words: str, work: Work = MUCH) -> Layout:
+    return lay_out(Machine((node,)), config.load(None, words).run, work, BOTH, sample)
+
+
+@pytest.mark.parametrize(("milliseconds", "images", "batch"), [(1, 2048, 256), (25, 120, 32), (5000, 8, 32)])
+def test_parcels_and_batches_are_as_large_as_the_measured_time_asks_for(
+    milliseconds: float, images: int, batch: int
+) -> None:
+    layout = _measured(_sample(milliseconds), Node(2))
+    assert (layout.parcels.images, layout.batch) == (images, batch), "a parcel is no larger than a commit"
+    assert f"parcels of {images} images" in layout.why[4]
+
+
+def test_sizes_can_be_pinned() -> None:
+    layout = _measured(_sample(1), Node(2), "run.parcel_images=50", "run.batch=7")
+    assert (layout.parcels.images, layout.batch) == (50, 7)
+    assert _measured(_sample(1), Node(16, 1), "run.parcel_images=50").parcels.images == 50
+    assert _measured(_sample(1), Node(8), "run.parcel_images=5", "run.layout=split").parcels.images == 5
+
+
+def test_heavy_networks_have_as_many_actors_as_memory_is_for_and_threads_for_the_cores_that_are_left() -> None:
+    node = Node(8, 0, 16 << 30)
+    light, heavy = _measured(_sample(25), node), _measured(_sample(25, 3 << 30), node)
+    assert [(p.actors, p.place.threads) for p in light.pools + heavy.pools] == [(7, 1), (4, 1)]
+    assert "memory is for 4, not for 7" in heavy.why[2]
+    (pool,) = _measured(_sample(25, 6 << 30), node).pools
+    assert (pool.actors, pool.place.threads) == (2, 3)
+    (pool,) = _measured(_sample(25, 6 << 30), node, "run.threads=1").pools
+    assert pool.place.threads == 1
+
+
+@pytest.mark.parametrize(("detect", "embed", "pools"), [(75, 25, [6, 2]), (1, 99, [1, 7]), (99, 1, [7, 1])])
+def test_detectors_and_embedders_are_as_many_as_their_measured_shares(
+    detect: float, embed: float, pools: list[int]
+) -> None:
+    layout = _measured(_sample(100, detect=detect, embed=embed), Node(64, 8, 1e12))
+    assert [pool.actors for pool in layout.pools] == pools
+
+
+def test_how_many_threads_must_decode_for_a_gpu_is_said() -> None:
+    layout = _measured(_sample(20, decode=15, chip=1, detect=2, embed=2), Node(16, 1))
+    assert "to keep it busy takes 4.0" in layout.why[2]

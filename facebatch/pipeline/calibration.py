@@ -1,0 +1,88 @@
+"""Calibration: a few of the images that a run is about to do are computed first, where the others will be, so that it
+is laid out by what they take and not by what images take elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import ray
+import ray.exceptions
+
+from facebatch import forecast, plan
+from facebatch.config import Config, Run
+from facebatch.dataset import Dataset
+from facebatch.errors import FacebatchError
+from facebatch.forecast import Sample
+from facebatch.networks import Networks
+from facebatch.pipeline.pools import TASK_CPUS
+from facebatch.plan import Shard
+from facebatch.session import CUDA
+from facebatch.sources import Kind, Source
+from facebatch.sources.base import Base
+from facebatch.stages import Place
+from facebatch.storage import Storage
+
+T = TypeVar("T")
+_WORTH = 32
+"""A run of fewer times the images of the sample is done before the sample has paid."""
+_PLACES = 3
+"""Shards that are sampled: archives are sorted by age, and photographs grow with their cameras."""
+_PATIENCE = 120.0
+"""Seconds for all of it. A GPU's first call takes some twenty of them."""
+
+
+def calibrate(
+    config: Config, models: dict[str, Any], dataset: Dataset, todo: Sequence[Shard], images: int, provider: str
+) -> tuple[Sample | None, str]:
+    """What a sample of the images to do takes on this provider, and in words what was measured, or why nothing was.
+
+    A sample that cannot be had stops no run: what is wrong with an image will cost its row, and not the run.
+    models: references to the networks. images: about how many there are to do.
+    """
+    wanted = config.run.calibrate
+    if not wanted:
+        return None, "not calibrated, as asked for (run.calibrate=0)"
+    if not pays(config.run, images):
+        return None, f"not calibrated: {images} images are done before a sample of {wanted} has paid"
+    sources = chosen(dataset, todo, wanted, Base.at(config.base_uri))
+    on_gpu = {"num_gpus": 1} if provider == CUDA else {}
+    task = _measured.options(num_cpus=TASK_CPUS, **on_gpu).remote(config, models, sources, provider)
+    try:
+        sample: Sample = ray.get(task, timeout=_PATIENCE)
+    except ray.exceptions.GetTimeoutError:
+        ray.cancel(task, force=True)
+        return None, f"not calibrated: no answer in {_PATIENCE:g} s"
+    except (ray.exceptions.RayError, FacebatchError) as error:
+        cause = getattr(error, "cause", None) or error
+        return None, f"not calibrated: {(str(cause).strip().splitlines() or [type(cause).__name__])[0]}"
+    return sample, f"calibrated on {sample.images} images: {sample.words}"
+
+
+def pays(run: Run, images: int) -> bool:
+    """Whether a run of so many images is calibrated."""
+    return 0 < _WORTH * run.calibrate <= images
+
+
+def chosen(dataset: Dataset, shards: Sequence[Shard], images: int, base: Base) -> list[Source]:
+    """Sources that hold about so many images, from the beginning, the middle and the end, where they lie now."""
+    found: list[Source] = []
+    known = [shard for shard in shards if shard.kind is not Kind.BROKEN]
+    for shard in _spread(known, _PLACES):
+        found += _spread(plan.sources(dataset, shard), -(-images // _PLACES))
+    return [replace(source, object=base.located(source.object)) for source in found]
+
+
+def _spread(items: Sequence[T], most: int) -> list[T]:
+    """So many of them at most, the first and the last among them."""
+    if len(items) <= most:
+        return list(items)
+    return [items[k * (len(items) - 1) // max(most - 1, 1)] for k in range(most)]
+
+
+@ray.remote(max_retries=0)
+def _measured(config: Config, models: dict[str, Any], sources: list[Source], provider: str) -> Sample:
+    networks = Networks(**{name: ray.get(model) for name, model in models.items()})
+    return forecast.measure(config, networks, Storage(config.storage), sources, Place(provider))
