@@ -90,7 +90,7 @@ def take(pack: Pack, paths: Sequence[str], trust: bool, onnx: str | None = None)
         if data is None:
             raise UsageError(f"there is no file {path}")
         given.append(Given(path, data))
-    small = packs.in_eight_bits(pack, given[0], trust) if len(given) == 1 else None
+    small = packs.reduced(pack, given[0], trust) if len(given) == 1 else None
     files = given if small else _sorted(pack, given)
     model = small or packs.build(pack, files, trust)
     Session(model, CPU).prove_batch()

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import fsspec
 import yaml
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from facebatch import importers
@@ -161,8 +161,8 @@ class Model:
     """ONNX, ready to run in batches."""
     parameters: int | None = None
     """As the paper counts them, where the importer knows."""
-    precision: Literal["float32", "int8"] = "float32"
-    """`int8`: weights and the maps between most layers have eight bits; inputs and outputs are float32 all the same."""
+    precision: Literal["float32", "float16", "int8"] = "float32"
+    """Of weights and of the maps between most layers; inputs and outputs are float32 all the same."""
 
 
 def packs() -> dict[str, Pack]:
@@ -170,16 +170,24 @@ def packs() -> dict[str, Pack]:
 
     A file may hold several models of one family: `variants` lists what they change of the rest.
     """
-    found = {}
-    for file in sorted(folder("models").glob("*.yaml")):
-        try:
-            family = yaml.safe_load(file.read_text(encoding="utf-8"))
-            for variant in family.pop("variants", [{}]):
-                pack = TypeAdapter(Pack).validate_python(laid_over(family, variant))
-                found[pack.name] = pack
-        except (ValidationError, yaml.YAMLError, AttributeError) as error:
-            raise UsageError(f"{file.name} is no model pack: {error}") from None
-    return found
+    files = sorted(folder("models").glob("*.yaml"))
+    return {pack.name: pack for file in files for pack in family(file.name, file.read_bytes())}
+
+
+def family(name: str, data: bytes) -> list[Pack]:
+    """The packs of one file. Raises UsageError, naming it, for one that is no pack."""
+    try:
+        content = yaml.safe_load(data)
+        variants = content.pop("variants", [{}])
+        return [TypeAdapter(Pack).validate_python(laid_over(content, variant)) for variant in variants]
+    except (
+        yaml.YAMLError,
+        AttributeError,
+        TypeError,
+        ValueError,
+        RecursionError,
+    ) as error:  # pydantic's are ValueErrors
+        raise UsageError(f"{name} is no model pack: {error}") from None
 
 
 def pack(name: str, kind: str | None = None) -> Pack:
@@ -201,7 +209,7 @@ def load(name: str, kind: str, weights: str | None = None) -> Model:
     """
     found = pack(name, kind)
     data = read(weights) if weights else None
-    if weights and data and (small := in_eight_bits(found, Given(weights, data))):
+    if weights and data and (small := reduced(found, Given(weights, data))):
         return small
     files = []
     for file in found.weights.files:
@@ -224,8 +232,8 @@ def build(pack: Pack, files: Sequence[Given], trust: bool = False) -> Model:
     return Model(pack, files[0].name, digest, made.graph, made.parameters)
 
 
-def in_eight_bits(pack: Pack, given: Given, trust: bool = False) -> Model | None:
-    """The model of a file that `facebatch models quantize` made; None for any other file.
+def reduced(pack: Pack, given: Given, trust: bool = False) -> Model | None:
+    """The model of a file that `facebatch models quantize` or `halve` made; None for any other file.
 
     Raises FacebatchError for one that was made of another pack, or elsewhere and is not trusted.
     """
@@ -233,14 +241,14 @@ def in_eight_bits(pack: Pack, given: Given, trust: bool = False) -> Model | None
     if mark is None:
         return None
     if mark.pack != pack.name:
-        raise FacebatchError(f"{given.name} is {mark.pack} in INT8, and not {pack.name}: use it with that pack")
+        raise FacebatchError(f"{given.name} is {mark.pack} in {mark.words}, and not {pack.name}: use it with that pack")
     digest = hashlib.sha256(given.data).hexdigest()
     if not trust and digest not in trusted(pack):
         raise FacebatchError(
-            f"{given.name} is {pack.name} in INT8, but was not made here: `facebatch models import {pack.name} "
+            f"{given.name} is {pack.name} in {mark.words}, but was not made here: `facebatch models import {pack.name} "
             f"--from {given.name} --trust` checks its content and remembers it"
         )
-    return Model(pack, given.name, digest, given.data, precision="int8")
+    return Model(pack, given.name, digest, given.data, precision=mark.precision)
 
 
 def places(pack: Pack, file: File, weights: str | None = None) -> list[str]:

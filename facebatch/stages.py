@@ -12,7 +12,7 @@ ends with its reason and passes through the rest untouched.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
@@ -32,7 +32,7 @@ from facebatch.networks import Networks
 from facebatch.packs import Model, Pack
 from facebatch.quality import assess
 from facebatch.reasons import Reason, Status, Undecodable
-from facebatch.session import CPU, Session
+from facebatch.session import CPU, CUDA, Session
 from facebatch.stopwatch import Stopwatch
 from facebatch.watchdog import Asleep, Watchdog
 from facebatch.work import Face, Work
@@ -179,19 +179,23 @@ run, two processes on two cores of an AMD EPYC virtual machine, camera photos of
 
 
 class FusedStage:
-    """All four in one process. Pictures are kept from decode to chips, a few at a time, so that memory is bounded."""
+    """All four in one process. Pictures are kept from decode to chips, a few at a time, so that memory is bounded.
+
+    Beside a GPU the next pictures are decoded while it works on the last ones: cores that wait for it, and it for them,
+    would do half of what both can.
+    """
 
     def __init__(
         self, config: config.Config, networks: Networks, place: Place, stopwatch: Stopwatch | None = None
     ) -> None:
         gate, watch = networks.gate, stopwatch or Stopwatch()
-        self._limits, self._budget = config.decode, config.run.megapixels * 1_000_000
+        self._ahead = place.provider == CUDA
+        self._limits, self._budget = config.decode, config.run.megapixels * 1_000_000 // (2 if self._ahead else 1)
         self._most = _CPU_GROUP * place.threads if place.provider == CPU and config.detect.batch <= _CPU_GROUP else None
+        self._decode = watch.around(
+            "decode", DecodeStage(config, networks.detector.pack, place, keep=True, gate=gate.pack if gate else None)
+        )
         self._with_pictures: list[Stage] = [
-            watch.around(
-                "decode",
-                DecodeStage(config, networks.detector.pack, place, keep=True, gate=gate.pack if gate else None),
-            ),
             watch.around("detect", DetectStage(config, networks.detector, place, gate)),
             watch.around("chip", ChipStage(config, place, networks.landmarks)),
         ]
@@ -199,10 +203,23 @@ class FusedStage:
         self._watchdog = _watchdog(config, place)
 
     def __call__(self, works: list[Work]) -> list[Work]:
-        for group in groups(works, self._limits, self._budget, self._watchdog, self._most):
+        waiting = groups(works, self._limits, self._budget, self._watchdog, self._most)
+        for group in (ahead if self._ahead else map)(self._decode, waiting):
             for stage in self._with_pictures:
                 group = stage(group)
         return self._embed(works)
+
+
+def ahead(stage: Stage, stream: Iterable[list[Work]]) -> Iterator[list[Work]]:
+    """What a stage makes of a stream, in order; the next is made while the last one is worked on."""
+    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
+        coming: Future[list[Work]] | None = None
+        for works in stream:
+            coming, ready = pool.submit(stage, works), coming
+            if ready:
+                yield ready.result()
+        if coming:
+            yield coming.result()
 
 
 def groups(

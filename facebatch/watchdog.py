@@ -35,14 +35,18 @@ def image_seconds(pixels: int, seconds: float) -> float:
     return seconds + _PIXEL_SECONDS * pixels
 
 
+_lock = threading.Lock()
+_deadlines: dict[int, float] = {}
+"""Of each watchdog at work in this process, which has one timer for all: the next of them counts."""
+
+
 class Watchdog:
-    """The time until which this process is believed to be at work. For processes that are started again only."""
+    """The time until which one stage of this process is believed to be at work. For processes that are started again
+    only. Stages that work at the same time have one each."""
 
     def __init__(self, seconds: float) -> None:
         """seconds: for an image of no size."""
         self._seconds = seconds
-        self._until = 0.0
-        self._lock = threading.Lock()
 
     def image(self, pixels: int = 0) -> None:
         """The header of an image is going to be read, or its so many pixels."""
@@ -54,18 +58,24 @@ class Watchdog:
 
     def rest(self) -> None:
         """Nothing is at work."""
-        with self._lock:
-            self._until = 0.0
-            signal.setitimer(signal.ITIMER_REAL, 0)
+        with _lock:
+            if _deadlines.pop(id(self), None):
+                _set(time.monotonic())
 
     def _expect(self, seconds: float) -> None:
-        """Where several threads work, the latest deadline counts."""
+        """Where several threads work for one stage, the latest deadline counts."""
         now = time.monotonic()
-        with self._lock:
-            if now + seconds > self._until:
-                self._until = now + seconds + _SLACK
-                _armed()
-                signal.setitimer(signal.ITIMER_REAL, seconds + _SLACK)
+        with _lock:
+            if now + seconds > _deadlines.get(id(self), 0.0):
+                _deadlines[id(self)] = now + seconds + _SLACK
+                _set(now)
+
+
+def _set(now: float) -> None:
+    """Set the timer to the next deadline; one that has just passed is not put off."""
+    _armed()
+    left = min(_deadlines.values()) - now if _deadlines else 0.0
+    signal.setitimer(signal.ITIMER_REAL, max(left, 1e-3) if _deadlines else 0.0)
 
 
 @cache

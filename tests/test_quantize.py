@@ -1,4 +1,4 @@
-"""Detectors in eight bits: what is quantised, from which photographs, and that nobody takes one for the other."""
+"""Networks in fewer bits: what is reduced, from which photographs, and that nobody takes one for the other."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from facebatch.importers import Given
 from facebatch.importers.quantised import Mark, mark
 from facebatch.networks import Networks
 from facebatch.packs import CloseUp, Input, Model
-from facebatch.quantize import Quantised, quantise
+from facebatch.quantize import Quantised, halve, quantise
 from facebatch.session import Session, tensor
 from facebatch.storage import Storage
 from tests import models
@@ -133,7 +133,7 @@ def test_a_network_with_nothing_between_its_first_and_last_convolutions_is_refus
 
 
 def test_a_file_says_what_it_was_made_of(made: Quantised) -> None:
-    assert mark(made.model.graph) == Mark("test", DOTS.sha256, 6)
+    assert mark(made.model.graph) == Mark("test", DOTS.sha256, "int8", 6)
     assert mark(DOTS.graph) is None
     assert mark(b"no ONNX file") is None
 
@@ -161,12 +161,12 @@ def test_an_index_made_in_float_does_not_go_on_in_eight_bits(made: Quantised, tm
 
 def test_a_file_is_used_by_its_own_pack_and_on_trust_only(made: Quantised, tmp_path: Path) -> None:
     given = Given("int8.onnx", made.model.graph)
-    assert packs.in_eight_bits(DOTS.pack, Given("float.onnx", DOTS.graph)) is None
+    assert packs.reduced(DOTS.pack, Given("float.onnx", DOTS.graph)) is None
     with pytest.raises(FacebatchError, match=r"int8\.onnx is test in INT8, and not another: use it with that pack"):
-        packs.in_eight_bits(replace(DOTS.pack, name="another"), given)
+        packs.reduced(replace(DOTS.pack, name="another"), given)
     with pytest.raises(FacebatchError, match=r"was not made here: `facebatch models import test --from .* --trust`"):
-        packs.in_eight_bits(DOTS.pack, given)
-    trusted = packs.in_eight_bits(DOTS.pack, given, trust=True)
+        packs.reduced(DOTS.pack, given)
+    trusted = packs.reduced(DOTS.pack, given, trust=True)
     assert isinstance(trusted, Model)
     assert (trusted.precision, trusted.sha256) == ("int8", made.model.sha256)
 
@@ -192,3 +192,48 @@ def test_the_command_makes_a_file_that_the_pack_takes_and_that_others_import(
     taken = catalogue.take(small.pack, [str(file)], trust=True)
     assert taken.sha256 == packs.load("facebatch-detector", "detector", str(file)).sha256 == small.sha256
     assert not (packs.cache_folder() / "facebatch-detector.onnx").exists(), "it takes nobody's place"
+
+
+@pytest.mark.parametrize("model", [DOTS, models.embedder()])
+def test_any_network_can_be_halved_and_gives_nearly_the_same(model: Model) -> None:
+    half = halve(model)
+    assert half.precision == "float16"
+    kinds = {weights.data_type for weights in onnx.load_from_string(half.graph).graph.initializer}
+    assert onnx.TensorProto.FLOAT16 in kinds
+    graph = onnx.load_from_string(half.graph).graph
+    assert {value.type.tensor_type.elem_type for value in [*graph.input, *graph.output]} == {onnx.TensorProto.FLOAT}
+    width, height = model.pack.input.canvases[0]
+    images = list(np.random.default_rng(0).integers(0, 256, (2, height, width, 3), np.uint8))
+    full, now = Session(model, "cpu").run(images), Session(half, "cpu").run(images)
+    for name, values in full.items():
+        assert now[name].dtype == np.float32
+        assert np.abs(now[name] - values).max() <= 5e-3 * max(1.0, float(np.abs(values).max()))
+
+
+def test_a_halved_network_says_so_and_is_another_contract() -> None:
+    half = halve(DOTS)
+    assert mark(half.graph) == Mark("test", DOTS.sha256, "float16")
+    assert network(half)["precision"] == "float16"
+    with pytest.raises(FacebatchError, match=r"half\.onnx is test in FP16, and not another"):
+        packs.reduced(replace(DOTS.pack, name="another"), Given("half.onnx", half.graph))
+    with pytest.raises(UsageError, match="is in FP16 already: name the float weights"):
+        halve(half)
+
+
+def test_words_of_another_version_are_not_understood() -> None:
+    for said in ('{"pack": "test"}', '{"pack": "test", "source": "0", "precision": "int4"}'):
+        network = onnx.load_from_string(DOTS.graph)
+        onnx.helper.set_model_props(network, {"facebatch.reduced": said})
+        with pytest.raises(FacebatchError, match="in words of another version"):
+            mark(network.SerializeToString())
+
+
+def test_the_command_halves_an_embedder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FACEBATCH_CACHE", str(tmp_path / "cache"))
+    file = tmp_path / "half.onnx"
+    assert run("models", "halve", "facebatch-embedder", "--output", str(file)) == 0
+    assert f"embed.weights={file} uses it" in capsys.readouterr().out
+    half, full = (packs.load("facebatch-embedder", "embedder", weights) for weights in (str(file), None))
+    assert (half.precision, len(half.graph) < 0.6 * len(full.graph)) == ("float16", True)

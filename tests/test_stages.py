@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +17,7 @@ from facebatch.decode import Header
 from facebatch.networks import Networks
 from facebatch.packs import Model
 from facebatch.reasons import Reason, Status
-from facebatch.stages import ChipStage, DecodeStage, DetectStage, EmbedStage, FusedStage, Place, groups
+from facebatch.stages import ChipStage, DecodeStage, DetectStage, EmbedStage, FusedStage, Place, ahead, groups
 from facebatch.watchdog import Asleep
 from facebatch.work import Face, Work, packed, unpacked
 from tests import models
@@ -276,3 +277,44 @@ def test_a_header_at_which_reading_fails_costs_its_own_row(error: Exception, mon
     done = _fused(works)
     assert (done[0].status, done[4].status) == (Status.OK, Status.OK)
     assert done[1].reason in (Reason.OUT_OF_MEMORY, Reason.INTERNAL_ERROR)
+
+
+def test_the_next_pictures_are_decoded_while_the_last_ones_are_worked_on() -> None:
+    """Each waits for the other here: one behind the other they would wait for ever."""
+    streams, begun = [[_work(k, None)] for k in range(3)], [threading.Event() for _ in range(3)]
+
+    def noted(works: list[Work]) -> list[Work]:
+        begun[works[0].index].set()
+        return works
+
+    indices = []
+    for (work,) in ahead(noted, iter(streams)):
+        assert begun[min(work.index + 1, 2)].wait(10)
+        indices.append(work.index)
+    assert indices == [0, 1, 2]
+
+
+def test_no_more_than_one_group_is_ahead() -> None:
+    given: list[int] = []
+
+    def stream() -> Iterator[list[Work]]:
+        for k in range(5):
+            given.append(k)
+            yield [_work(k, None)]
+
+    for (work,) in ahead(lambda works: works, stream()):
+        assert given[-1] <= work.index + 1
+
+
+def test_what_goes_wrong_ahead_is_told() -> None:
+    def broken(works: list[Work]) -> list[Work]:
+        raise MemoryError("ahead")
+
+    with pytest.raises(MemoryError, match="ahead"):
+        list(ahead(broken, [[_work(0, None)]]))
+
+
+def test_decoding_ahead_changes_nothing_but_the_time() -> None:
+    beside = FusedStage(replace(CONFIG, run=replace(CONFIG.run, megapixels=1)), NETWORKS, Place(threads=2))
+    beside._ahead, beside._most = True, 1
+    assert all(map(_alike, beside(_works() * 3), _fused(_works() * 3)))

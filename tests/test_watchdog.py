@@ -48,6 +48,16 @@ def test_each_image_has_time_of_its_own() -> None:
     assert _child("import time", "for _ in range(12): dog.image(); time.sleep(0.2)", "dog.rest()").returncode == 0
 
 
+def test_a_stage_that_rests_calls_off_no_other_watchdog() -> None:
+    other = ("other = Watchdog(60)", "dog.image()", "other.batch(1)", "other.rest()")
+    assert _child(*other, _HANGS).returncode == -signal.SIGALRM
+
+
+def test_a_stage_that_may_take_long_lends_its_time_to_no_other() -> None:
+    assert _child("other = Watchdog(60)", "other.batch(1)", "dog.image()", _HANGS).returncode == -signal.SIGALRM
+    assert _child("other = Watchdog(60)", "other.batch(1)", "dog.image()", "dog.rest()").returncode == 0
+
+
 def test_large_images_have_more_time() -> None:
     assert image_seconds(0, 5) == 5
     assert image_seconds(100_000_000, 5) == 405

@@ -1,4 +1,4 @@
-"""`facebatch models`: list, show, check, import, pull and quantise model packs."""
+"""`facebatch models`: list, show, check, import, pull, quantise and halve model packs."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ Accuracy)."""
 
 
 def declare(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    models = command(commands, "models", _list, "list, show, check, import, pull and quantise model packs")
-    verbs = models.add_subparsers(title="what to do", metavar="list | show | check | import | pull | quantize")
+    models = command(commands, "models", _list, "list, show, check, import, pull, quantise and halve model packs")
+    verbs = models.add_subparsers(title="what to do", metavar="list | show | check | import | pull | quantize | halve")
     command(verbs, "list", _list, "the packs there are: at hand or not, size, accuracy, speed, licence")
 
     show = command(verbs, "show", _show, "everything about a pack: source, licence, input, cost, contract")
@@ -52,6 +52,11 @@ def declare(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-
     small.add_argument("--images", metavar="N", type=count, default=200, help="how many; default: %(default)s")
     small.add_argument("--output", metavar="FILE", required=True, help="an .onnx file, for detect.weights=FILE")
     configured(small)
+
+    half = command(verbs, "halve", _halve, "a network in FP16 for GPUs")
+    half.add_argument("pack", metavar="PACK")
+    half.add_argument("--weights", metavar="FILE", help="float weights; default: the pack's own")
+    half.add_argument("--output", metavar="FILE", required=True, help="an .onnx file, for detect.weights=FILE")
 
 
 def _list(arguments: argparse.Namespace) -> int:
@@ -166,6 +171,23 @@ def _quantize(arguments: argparse.Namespace) -> int:
         f"detect.weights={arguments.output} uses it, in a dataset of its own\n"
         f"what it loses: `facebatch eval detection --data ... --detector {arguments.pack} "
         f"--detector {arguments.pack}={arguments.output}`"
+    )
+    return 0
+
+
+def _halve(arguments: argparse.Namespace) -> int:
+    """The file is trusted: it was made here."""
+    from facebatch import catalogue, quantize
+
+    pack = packs.pack(arguments.pack)
+    half = quantize.halve(packs.load(pack.name, pack.kind, arguments.weights))
+    catalogue.keep(Path(arguments.output), half.graph)
+    packs.trust(pack, [half.sha256])
+    setting = {"detector": "detect.weights", "embedder": "embed.weights"}.get(pack.kind, "gate.weights")
+    verb = "embedding" if pack.kind == "embedder" else "detection"
+    print(
+        f"{pack.name} is halved, sha256 {half.sha256}; {setting}={arguments.output} uses it, in a dataset of its own\n"
+        f"what it loses: `facebatch eval {verb} --help`"
     )
     return 0
 

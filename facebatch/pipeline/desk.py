@@ -16,6 +16,7 @@ import ray.exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from facebatch import suspects
+from facebatch.budget import REASONS
 from facebatch.suspects import Key
 from facebatch.trial import Verdict
 from facebatch.work import Work
@@ -133,12 +134,13 @@ class _Desk:
 
 
 def counted(works: list[Work]) -> dict[str, int]:
-    """Images, faces, bytes, and images by status, of a finished batch; and of gate and detector, how many images each
-    has seen in how many microseconds."""
+    """Images, faces, bytes, images by status, and those that storage failed for, of a finished batch; and of gate and
+    detector, how many images each has seen in how many microseconds."""
     counts: Counter[str] = Counter(str(work.status) for work in works)
     counts["images"] = len(works)
     counts["faces"] = sum(len(work.faces) for work in works)
     counts["bytes"] = sum(work.size_bytes for work in works)
+    counts.update(str(work.reason) for work in works if work.reason in REASONS)
     for network, seconds in (
         ("gate", [work.glance_seconds for work in works]),
         ("detector", [work.detect_seconds for work in works]),

@@ -15,7 +15,7 @@ import pyarrow as pa
 import ray
 import ray.data
 
-from facebatch.config import Config, Run
+from facebatch.config import Config
 from facebatch.detect import Settings
 from facebatch.networks import Networks
 from facebatch.packs import Model, Pack
@@ -23,7 +23,7 @@ from facebatch.pipeline.datasink import CommitSink
 from facebatch.pipeline.datasource import ShardSource
 from facebatch.pipeline.desk import RemoteJournal, counted
 from facebatch.pipeline.pools import TASK_CPUS, Layout, Pool
-from facebatch.pipeline.watch import Watch
+from facebatch.pipeline.watch import Watch, tell
 from facebatch.reader import Reader
 from facebatch.sink import Writer
 from facebatch.stages import ChipStage, DecodeStage, DetectStage, EmbedStage, FusedStage, Place, Stage
@@ -86,7 +86,7 @@ def put(networks: Networks) -> dict[str, Any]:
 
 def run(job: Job, source: ShardSource, layout: Layout, writer: Writer) -> None:
     """Index all shards of the source. Returns when every row is committed; raises what a worker raised."""
-    _configure(job.config.run)
+    _configure(job)
     retries = _remote_args(max_retries=job.config.run.restarts)
     rows = ray.data.read_datasource(
         source,
@@ -230,8 +230,9 @@ def _remote_args(**args: Any) -> dict[str, Any]:
     return args
 
 
-def _configure(run: Run) -> None:
+def _configure(job: Job) -> None:
     context = ray.data.DataContext.get_current()
+    tell(context, job.desk, job.config.run.unreadable)
     context.target_max_block_size = 1  # each parcel is a block of its own, as the reader has made it
     context.max_errored_blocks = 0  # an errored block is lost images: never tolerated
     context.execution_options.preserve_order = False
@@ -239,6 +240,6 @@ def _configure(run: Run) -> None:
     context.enable_operator_progress_bars = False
     context.print_on_execution_start = False
     context.wait_for_min_actors_s = 300  # a pool that cannot start fails the job, and does not crawl
-    context.execution_no_progress_timeout_s = run.patience
+    context.execution_no_progress_timeout_s = job.config.run.patience
     context.custom_execution_callback_classes = [Watch]
     context.memory_usage_poll_interval_s = None  # it walks the pages of each worker every second, for statistics

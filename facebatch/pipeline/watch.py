@@ -1,4 +1,4 @@
-"""The watch over a running job: a cluster that has shrunk until nothing moves is noticed.
+"""The watch over a running job: a cluster that has shrunk until nothing moves is noticed, and a storage that fails.
 
 When a node is lost, Ray starts its actors again wherever there is room. They may take the CPUs that were left for read
 and write tasks, or wait for CPUs that idle actors of another pool hold: pools of a fixed size never give a place back,
@@ -13,14 +13,19 @@ import time
 from typing import Any
 
 import ray
+import ray.exceptions
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 
+from facebatch.budget import Budget
 from facebatch.errors import FacebatchError
 
 SHRUNK_PATIENCE = 60.0
 """Seconds in which nothing moves, after nodes were lost, until a run is laid out anew. An actor starts in 5 to 30."""
 _EVERY = 1.0
 """Seconds between looks: Ray's loop takes a step many times a second."""
+_BUDGET_EVERY = 5.0
+"""Seconds between looks at the counters."""
+_DESK, _SHARE = "facebatch.desk", "facebatch.unreadable"
 
 
 class Stranded(FacebatchError):
@@ -30,10 +35,19 @@ class Stranded(FacebatchError):
     """Whether that layout was for GPUs, set by who made it: a CPU must not go on in their place."""
 
 
+def tell(context: Any, desk: Any, share: float) -> None:
+    """Leave with Ray Data what a watch needs, which it makes itself. desk: its handle; share: `run.unreadable`."""
+    context.set_config(_DESK, desk)
+    context.set_config(_SHARE, share)
+
+
 class Watch(ExecutionCallback):
-    """Raises Stranded inside Ray Data's loop, which ends the execution. Made by Ray, one for each execution."""
+    """Raises Stranded or Spent in Ray Data's loop, which ends the execution. Made by Ray, one for each execution."""
 
     def before_execution_starts(self, executor: Any) -> None:
+        self._desk = executor._data_context.get_config(_DESK)
+        self._budget = Budget(executor._data_context.get_config(_SHARE, 1.0))
+        self._counted = time.monotonic()
         self._nodes = alive()
         self._moved, self._looked = 0.0, 0.0
         self._counts: list[int] = []
@@ -45,6 +59,9 @@ class Watch(ExecutionCallback):
         if now - self._looked < _EVERY:
             return
         self._looked = now
+        if now - self._counted >= _BUDGET_EVERY:
+            self._counted = now
+            self._check()
         counts = [n for operator, state in executor._topology.items() for n in _counts(operator, state)]
         if counts != self._counts:
             self._counts, self._moved = counts, now
@@ -53,6 +70,16 @@ class Watch(ExecutionCallback):
                 f"{len(lost)} of {len(self._nodes)} nodes were lost, and for {now - self._moved:.0f} s nothing has "
                 f"moved on those that are left"
             )
+
+    def _check(self) -> None:
+        """What the desk cannot say now it says the next time."""
+        if self._desk is None:
+            return
+        try:
+            counts = ray.get(self._desk.read.remote(), timeout=1)
+        except ray.exceptions.RayError:
+            return
+        self._budget.check(counts)
 
 
 def alive() -> set[str]:

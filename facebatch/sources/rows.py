@@ -30,13 +30,14 @@ _BATCH_BYTES = 8 << 20
 
 
 def row_groups(file: pq.ParquetFile, found: Object, columns: Columns) -> Iterator[Source]:
-    """A source for each row group that has rows."""
-    head = columns.image.split(".")[0]
+    """A source for each row group that has rows. Its bytes are those of all columns, since images are nearly all of
+    them: of one column the footer tells more, but pyarrow ends the process where that makes no sense."""
     start = 0
+    most = found.size if found.size >= 0 else None
     for part in range(file.metadata.num_row_groups):
         group = file.metadata.row_group(part)
-        chunks = (group.column(k) for k in range(group.num_columns))
-        size = sum(c.total_compressed_size for c in chunks if c.path_in_schema.split(".")[0] == head)
+        size = max(group.total_byte_size, 0)
+        size = size if most is None else min(size, most)
         if group.num_rows:
             yield Source(Kind.ROWS, found, part, group.num_rows, size, start, columns)
         start += group.num_rows

@@ -7,7 +7,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray
+import ray.exceptions
 
+from facebatch.budget import Spent
 from facebatch.pipeline import watch
 from facebatch.pipeline.watch import SHRUNK_PATIENCE, Stranded, Watch
 
@@ -15,7 +18,8 @@ from facebatch.pipeline.watch import SHRUNK_PATIENCE, Stranded, Watch
 class World:
     """Nodes, a clock, and an operator that moves when told to."""
 
-    def __init__(self, patience: float) -> None:
+    def __init__(self, patience: float, desk: Any = None) -> None:
+        self.desk = desk
         self.nodes, self.now, self.taken = {"a", "b", "c"}, 1000.0, 0
         self._patience = patience
         self._watch = Watch()
@@ -32,7 +36,8 @@ class World:
         operator = SimpleNamespace(metrics=SimpleNamespace(num_outputs_taken=self.taken))
         state = SimpleNamespace(total_enqueued_input_blocks=lambda: 3, total_enqueued_output_blocks=lambda: 0)
         topology = SimpleNamespace(items=lambda: [(operator, state)])
-        context = SimpleNamespace(execution_no_progress_timeout_s=self._patience)
+        known = {} if self.desk is None else {"facebatch.desk": self.desk, "facebatch.unreadable": 0.5}
+        context = SimpleNamespace(execution_no_progress_timeout_s=self._patience, get_config=known.get)
         return SimpleNamespace(_topology=topology, _data_context=context)
 
 
@@ -41,11 +46,11 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     return _world(monkeypatch, patience=900)
 
 
-def _world(monkeypatch: pytest.MonkeyPatch, patience: float) -> World:
+def _world(monkeypatch: pytest.MonkeyPatch, patience: float, desk: Any = None) -> World:
     made: list[World] = []
     monkeypatch.setattr(watch, "alive", lambda: set(made[0].nodes) if made else {"a", "b", "c"})
     monkeypatch.setattr(time, "monotonic", lambda: made[0].now if made else 1000.0)
-    made.append(World(patience))
+    made.append(World(patience, desk))
     return made[0]
 
 
@@ -79,3 +84,29 @@ def test_it_is_earlier_than_rays_guard_also_where_that_is_set_short(monkeypatch:
     world.nodes.remove("b")
     with pytest.raises(Stranded, match="for 1[01] s"):
         world.wait(15)
+
+
+class Desk:
+    """Counters that answer, or do not."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] | None = {}
+        self.read = SimpleNamespace(remote=lambda: self)
+
+    def get(self, desk: Desk, timeout: float) -> dict[str, int]:
+        if self.counts is None:
+            raise ray.exceptions.GetTimeoutError("busy")
+        return self.counts
+
+
+def test_a_storage_that_fails_for_most_images_ends_the_execution(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk()
+    monkeypatch.setattr(ray, "get", desk.get)
+    world = _world(monkeypatch, 900, desk)
+    desk.counts = {"images": 1000, "STORAGE_ERROR": 100}
+    world.wait(20)
+    desk.counts = None
+    world.wait(20)
+    desk.counts = {"images": 2000, "STORAGE_ERROR": 1000}
+    with pytest.raises(Spent, match="900 of the last 1000 images"):
+        world.wait(20)
