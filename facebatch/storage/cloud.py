@@ -24,6 +24,7 @@ from obstore.exceptions import (
     UnauthenticatedError,
 )
 from obstore.store import from_url
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from facebatch.config import Storage as Options
 from facebatch.errors import UsageError
@@ -49,7 +50,8 @@ _BACKOFF = 15
 
 class Cloud:
     """One bucket. obstore retries 5xx, 429, timeouts and dropped connections with exponential backoff and jitter, and
-    goes on where a body broke off."""
+    goes on where a body broke off. Not so a write whose connection drops, because it does not know that ours may be
+    sent twice, and a listing whose body breaks off: these are retried here."""
 
     def __init__(self, root: str, options: Options, credentials: Credentials) -> None:
         self._root = root
@@ -66,6 +68,12 @@ class Cloud:
             provider = _keys(config)
         endpoint = config.get(_ENDPOINT[kind], "")
         _check_endpoint(kind, endpoint)
+        self._again = Retrying(
+            stop=stop_after_attempt(options.retries + 1),
+            wait=wait_random_exponential(multiplier=0.1, max=_BACKOFF),
+            retry=retry_if_exception(_is_dropped),
+            reraise=True,
+        )
         client = {"timeout": timedelta(seconds=options.timeout), "allow_http": endpoint.startswith("http://")}
         patience = timedelta(seconds=(options.retries + 1) * (options.timeout + _BACKOFF))
         retry = {"max_retries": options.retries, "retry_timeout": min(patience, _SIGNED)}
@@ -81,17 +89,35 @@ class Cloud:
     def objects(self, uri: str) -> Iterator[Object]:
         prefix = self._key(uri).rstrip("/")
         with _translated(uri):
-            for page in obstore.list(self._store, prefix or None, chunk_size=1000):
+            for page in self._pages(prefix):
                 for found in page:
-                    entry = self._object(cast(Any, found))
+                    entry = self._object(found)
                     # Consoles make "folders": empty objects named `photos/`, which obstore shows as `photos`.
                     if entry.size or self.stat(entry.uri):
                         yield entry
 
+    def _pages(self, prefix: str) -> Iterator[Any]:
+        """A thousand entries at a time, in the order of their keys."""
+        stream: Iterator[Any] | None = None
+        last: str | None = None
+
+        def following() -> Any:
+            nonlocal stream
+            stream = stream or iter(obstore.list(self._store, prefix or None, offset=last, chunk_size=1000))
+            try:
+                return next(stream, None)
+            except BaseError:
+                stream = None  # the next attempt begins behind what was given
+                raise
+
+        while page := self._again(following):
+            last = page[-1]["path"]
+            yield page
+
     def folder(self, uri: str) -> tuple[list[Object], list[str]]:
         prefix = self._key(uri).rstrip("/")
         with _translated(uri):
-            answer = cast(Any, obstore.list_with_delimiter(self._store, prefix or None))
+            answer = cast(Any, self._again(obstore.list_with_delimiter, self._store, prefix or None))
         entries = (self._object(found) for found in answer["objects"])
         objects = [entry for entry in entries if entry.size or self.stat(entry.uri)]
         return objects, [f"{self._root}/{below}/" for below in answer["common_prefixes"]]
@@ -136,13 +162,13 @@ class Cloud:
 
     def put(self, uri: str, data: bytes) -> None:
         with _translated(uri):
-            obstore.put(self._store, self._key(uri), data, use_multipart=False)
+            self._again(obstore.put, self._store, self._key(uri), data, use_multipart=False)
 
     def create(self, uri: str, data: bytes) -> bool:
         try:
             with _translated(uri):
                 # One single-part request: Ceph's gateway ignores the condition on multipart uploads.
-                obstore.put(self._store, self._key(uri), data, mode="create", use_multipart=False)
+                self._again(obstore.put, self._store, self._key(uri), data, mode="create", use_multipart=False)
         except AlreadyExistsError:
             return self.read(uri)[0] == data
         return True
@@ -150,7 +176,7 @@ class Cloud:
     def delete(self, uri: str) -> None:
         try:
             with _translated(uri):
-                obstore.delete(self._store, self._key(uri))
+                self._again(obstore.delete, self._store, self._key(uri))
         except NotFound:
             return
 
@@ -215,7 +241,14 @@ def _translated(uri: str) -> Iterator[None]:
     except (PermissionDeniedError, UnauthenticatedError) as error:
         raise AccessDenied(f"{uri}: {_words(error)}") from error
     except (BaseError, OSError, ValueError) as error:
-        raise StorageError(f"{uri}: {_words(error)}") from error
+        kind = AccessDenied if _REFUSED.search(str(error)) else StorageError
+        raise kind(f"{uri}: {_words(error)}") from error
+
+
+def _is_dropped(error: BaseException) -> bool:
+    """Whether a connection was lost, at something that obstore has not tried again itself."""
+    words = str(error).split("\n\n")[0]
+    return isinstance(error, BaseError) and "HTTP error" in words and "retries" not in words
 
 
 def _words(error: Exception) -> str:
@@ -229,5 +262,9 @@ def _words(error: Exception) -> str:
     return words
 
 
+_REFUSED = re.compile(
+    r"<Code>(ExpiredToken|InvalidToken|TokenRefreshRequired|InvalidAccessKeyId|SignatureDoesNotMatch|RequestExpired)<"
+)
+"""What S3 says of credentials, with the status of a mistake in the request where they have expired."""
 _ROLE = re.compile(r"/latest/api/token|/computeMetadata/|/metadata/identity/")
 """Where machines of AWS, Google and Azure are asked for their roles, which obstore does for lack of anything else."""
