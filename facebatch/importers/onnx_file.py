@@ -41,6 +41,13 @@ def freed(given: Given, sizes: bool = False) -> bytes:
         model = onnx.load_from_string(given.data)
     except Exception as error:  # protobuf's DecodeError, whose module moves from version to version
         raise FacebatchError(f"{given.name} is no ONNX file: {error}") from error
+    try:
+        return _freed(model, given.name, sizes)
+    except (LookupError, TypeError, ValueError) as error:  # of numpy and of onnx, at what no exporter writes
+        raise FacebatchError(f"{given.name} is a damaged ONNX file: {type(error).__name__} {error}") from error
+
+
+def _freed(model: onnx.ModelProto, file: str, sizes: bool) -> bytes:
     graph = model.graph
     constants = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in constants]
@@ -50,7 +57,7 @@ def freed(given: Given, sizes: bool = False) -> bytes:
     for value in [*graph.input, *graph.output]:
         axes = value.type.tensor_type.shape.dim
         if not axes or (sizes and len(axes) < (4 if value in graph.input else 2)):
-            raise FacebatchError(f"{given.name} is no network that can be used: {value.name!r} has {len(axes)} axes")
+            raise FacebatchError(f"{file} is no network that can be used: {value.name!r} has {len(axes)} axes")
         if unfolded and value in graph.output and len(axes) == 2:
             axes.insert(0, type(axes[0])())
         axes[0].dim_param = "N"
