@@ -4,6 +4,7 @@ is laid out by what they take and not by what images take elsewhere.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -68,10 +69,9 @@ def pays(run: Run, images: int) -> bool:
 
 def chosen(dataset: Dataset, shards: Sequence[Shard], images: int, base: Base) -> list[Source]:
     """Sources that hold about so many images, from the beginning, the middle and the end, where they lie now."""
-    found: list[Source] = []
-    known = [shard for shard in shards if shard.kind is not Kind.BROKEN]
-    for shard in _spread(known, _PLACES):
-        found += _spread(plan.sources(dataset, shard), -(-images // _PLACES))
+    places = _spread([shard for shard in shards if shard.kind is not Kind.BROKEN], _PLACES)
+    each = math.ceil(images / max(len(places), 1))
+    found = [source for shard in places for source in _spread(plan.sources(dataset, shard), each)]
     return [replace(source, object=base.located(source.object)) for source in found]
 
 

@@ -1,0 +1,77 @@
+"""A run that looks before it leaps, and stops where going on makes no sense."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from facebatch.budget import Spent
+from facebatch.pipeline import watch
+from tests.conftest import encode
+from tests.e2e.conftest import run, table
+from tests.faults import archives
+from tests.storage.server import Handler, Server, status
+
+pytestmark = pytest.mark.usefixtures("a_ray")
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    made = Server()
+    stop = made.start()
+    yield made
+    stop()
+
+
+@pytest.mark.parametrize("words", [[], ["run.layout=split"]])
+def test_a_run_is_laid_out_by_a_sample_of_its_images(tmp_path: Path, words: list[str]) -> None:
+    archives.photos(tmp_path / "photos", 70)
+    done = run([tmp_path / "photos"], tmp_path / "out", "run.calibrate=2", *words)
+    assert "calibrated on 2 images: " in done.remarks
+    record = json.loads((tmp_path / "out" / "_facebatch" / "runs" / "00001.json").read_text())
+    sample = record["calibration"]
+    assert (sample["images"], sample["faces"]) == (2, 2)
+    assert 0 < sample["spent"]["detect"] < sample["seconds"] < 60
+    assert sample["network_bytes"] > 1e6
+    assert [line for line in record["layout"] if line.startswith("calibrated on 2 images")]
+    assert len(record["layout"]) == 6, "and the planner's five decisions, each with its reason"
+    assert done.summary.totals["ok"] == 70
+
+
+def test_a_sample_that_cannot_be_read_stops_no_run(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for k in range(64):
+        (tmp_path / "photos" / f"{k}.jpg").write_bytes(b"")
+    done = run([tmp_path / "photos"], tmp_path / "out", "run.calibrate=2")
+    assert "not calibrated: no image of the sample can be read" in done.remarks
+    assert done.summary.totals["failed"] == 64
+
+
+def test_a_storage_that_fails_for_all_images_stops_the_run_and_the_next_one_goes_on(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "_EVERY", 0.1)
+    monkeypatch.setattr(watch, "_BUDGET_EVERY", 0.2)
+
+    def slowly_denied(handler: Handler, data: bytes) -> None:
+        time.sleep(0.05)
+        status(403)(handler, data)
+
+    grey = encode(np.full((64, 64, 3), 99, np.uint8))
+    names = [f"{server.url}/{k}.jpg" for k in range(1500)]
+    (tmp_path / "list.txt").write_text("\n".join(names))
+    server.always = slowly_denied
+    with pytest.raises(Spent, match=r"of the last \d+ images could not be read \(ACCESS_DENIED \d+\)"):
+        run([tmp_path / "list.txt"], tmp_path / "out", "storage.retries=0", "run.calibrate=0")
+    assert len(server.log) < 1500, "it did not ask for all of them"
+    (tmp_path / "list.txt").write_text("\n".join(names[:1]))
+    server.always, server.files = None, {f"/{k}.jpg": grey for k in range(1500)}
+    done = run([tmp_path / "list.txt"], tmp_path / "out", "storage.retries=0", "run.calibrate=0")
+    assert done.summary.totals["no_face"] == 1500
+    uris = table(tmp_path / "out", "images")["uri"].to_pylist()
+    assert len(uris) == len(set(uris)) == 1500
