@@ -19,8 +19,8 @@ from facebatch import config
 from facebatch.pipeline import index as run
 from facebatch.pipeline.pools import lay_out
 
-def on_logical_gpus(machine, settings, work, available):
-    layout = lay_out(machine, settings, work, ["cpu", "cuda"])
+def on_logical_gpus(machine, settings, work, available, sample):
+    layout = lay_out(machine, settings, work, ["cpu", "cuda"], sample)
     pools = tuple(replace(pool, place=replace(pool.place, provider="cpu")) for pool in layout.pools)
     return replace(layout, pools=pools)
 
