@@ -150,8 +150,8 @@ class Run:
     restarts: Count = 64
     """Times that an actor is started again after its process or node was lost, and that a task is tried again."""
     unreadable: Share = 0.5
-    """Of the last images (256 or more), the share that storage may fail for before a run stops. Objects that are not
-    there do not count; 1: it goes on whatever fails."""
+    """Of the images of a minute (256 or more), the share that storage may fail for before a run stops. Objects that are
+    not there do not count; 1: it goes on whatever fails."""
     patience: Positive = 900
     """Seconds in which nothing moves before a run gives up. Longer than `storage.retries` take."""
     address: str | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Iterable, Iterator
@@ -80,19 +81,25 @@ class Reservoir:
 
 
 def measure(
-    config: Config, networks: Networks, storage: Storage, sources: list[Source], place: Place | None = None
+    config: Config,
+    networks: Networks,
+    storage: Storage,
+    sources: list[Source],
+    place: Place | None = None,
+    most: int | None = None,
 ) -> Sample:
     """Index the first images of these sources on one core of this machine (or where it is said), and forget the
-    results.
+    results. most: so many images, about equally many of each source; else one of each file, and some of a container.
 
     Raises FacebatchError where there is none that can be read.
     """
     items: list[Item] = []
+    share = math.ceil((most or 0) / max(len(sources), 1))
     for source in sources:
         if sum(len(item.data or b"") for item in items) < _BYTES:
             with suppress(Incomplete):  # what of a tar was read before its storage failed is a sample, too
-                items.extend(islice(_items(config, storage, source), _ITEMS))
-    works = [Work.of("sample", replace(item, index=k)) for k, item in enumerate(items)]
+                items.extend(islice(_items(config, storage, source), _ITEMS if most is None else share))
+    works = [Work.of("sample", replace(item, index=k)) for k, item in enumerate(items[:most])]
     if not any(work.data for work in works):
         raise FacebatchError("no image of the sample can be read")
     memory, watch = psutil.Process().memory_info, Stopwatch()

@@ -88,14 +88,13 @@ class DetectStage:
         self._watchdog = _watchdog(config, place)
 
     def __call__(self, works: list[Work]) -> list[Work]:
-        self._watchdog.batch(len(works))
-        if self._gate:
-            self._gate(works)
-        seen = [work for work in works if work.views]
-        failpoint("detect")
-        sizes = [(work.width or 0, work.height or 0) for work in seen]
-        found, each = timed(self._detect, [work.views for work in seen], sizes)
-        self._watchdog.rest()
+        with self._watchdog.over(len(works)):
+            if self._gate:
+                self._gate(works)
+            seen = [work for work in works if work.views]
+            failpoint("detect")
+            sizes = [(work.width or 0, work.height or 0) for work in seen]
+            found, each = timed(self._detect, [work.views for work in seen], sizes)
         for work, faces in zip(seen, found, strict=True):
             work.views, work.detect_seconds = [], each
             work.faces = _faces(faces)
@@ -126,8 +125,8 @@ class ChipStage:
         else:
             for group in groups(with_faces, self._limits, self._budget, self._watchdog):
                 list(self._map(partial(_alone, self._open), group))
-                self._watchdog.batch(len(group))
-                self._mark([face for work in group for face in work.faces])
+                with self._watchdog.over(len(group)):
+                    self._mark([face for work in group for face in work.faces])
                 list(self._map(partial(_alone, self._one), [work for work in group if work.faces]))
         self._watchdog.rest()
         return works
@@ -162,10 +161,9 @@ class EmbedStage:
 
     def __call__(self, works: list[Work]) -> list[Work]:
         faces = [face for work in works for face in work.faces]
-        self._watchdog.batch(len(faces))
-        failpoint("embed")
-        result = self._embed([face.chip for face in faces if face.chip is not None])
-        self._watchdog.rest()
+        with self._watchdog.over(len(faces)):
+            failpoint("embed")
+            result = self._embed([face.chip for face in faces if face.chip is not None])
         for face, vector, norm in zip(faces, result.vectors, result.norms, strict=True):
             face.embedding, face.embedding_norm, face.chip = vector, float(norm), None
         return works
@@ -204,17 +202,29 @@ class FusedStage:
 
     def __call__(self, works: list[Work]) -> list[Work]:
         waiting = groups(works, self._limits, self._budget, self._watchdog, self._most)
-        for group in (ahead if self._ahead else map)(self._decode, waiting):
+        decoded = ahead(self._decode, waiting, self._is_heavy) if self._ahead else map(self._decode, waiting)
+        for group in decoded:
             for stage in self._with_pictures:
                 group = stage(group)
         return self._embed(works)
 
+    def _is_heavy(self, group: list[Work]) -> bool:
+        """Whether its picture is more than what one of two groups may hold; `groups` has read the headers."""
+        return sum(work.header.decoded_pixels(self._limits) for work in group if work.header) > self._budget
 
-def ahead(stage: Stage, stream: Iterable[list[Work]]) -> Iterator[list[Work]]:
-    """What a stage makes of a stream, in order; the next is made while the last one is worked on."""
+
+def ahead(stage: Stage, stream: Iterable[list[Work]], alone: Callable[[list[Work]], bool]) -> Iterator[list[Work]]:
+    """What a stage makes of a stream, in order; the next is made while the last one is worked on. alone: of what must
+    not be held beside anything else."""
     with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
         coming: Future[list[Work]] | None = None
         for works in stream:
+            if alone(works):
+                if coming:
+                    yield coming.result()
+                    coming = None
+                yield stage(works)
+                continue
             coming, ready = pool.submit(stage, works), coming
             if ready:
                 yield ready.result()

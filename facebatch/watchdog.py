@@ -15,6 +15,8 @@ import faulthandler
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 _PIXEL_SECONDS = 4e-6
@@ -55,6 +57,15 @@ class Watchdog:
     def batch(self, count: int) -> None:
         """A network is going to be given so many pictures or faces."""
         self._expect(_BATCH_SECONDS + _CALL_SECONDS * count)
+
+    @contextmanager
+    def over(self, count: int) -> Iterator[None]:
+        """A network is given so many while the block lasts."""
+        self.batch(count)
+        try:
+            yield
+        finally:
+            self.rest()
 
     def rest(self) -> None:
         """Nothing is at work."""

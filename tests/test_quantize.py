@@ -237,3 +237,24 @@ def test_the_command_halves_an_embedder(
     assert f"embed.weights={file} uses it" in capsys.readouterr().out
     half, full = (packs.load("facebatch-embedder", "embedder", weights) for weights in (str(file), None))
     assert (half.precision, len(half.graph) < 0.6 * len(full.graph)) == ("float16", True)
+
+
+def test_a_network_whose_numbers_float16_cannot_hold_is_refused() -> None:
+    """The converter makes 10,000 of 200,000 and says nothing."""
+    network = onnx.load_from_string(models.embedder().graph)
+    (output,) = network.graph.output
+    inner = f"{output.name}_inner"
+    for node in network.graph.node:
+        node.output[:] = [inner if name == output.name else name for name in node.output]
+    network.graph.initializer.append(onnx.numpy_helper.from_array(np.array(2e5, np.float32), "large"))
+    network.graph.node.append(onnx.helper.make_node("Mul", [inner, "large"], [output.name]))
+    model = replace(models.embedder(), graph=network.SerializeToString())
+    Session(model, "cpu").prove_batch()
+    with pytest.raises(FacebatchError, match="cannot be halved: its output .* float16 cannot hold its numbers"):
+        halve(model)
+
+
+def test_what_always_runs_on_the_cpu_is_not_halved(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = ("halve", "landmarks-regression-retail-0009", "--output", str(tmp_path / "half.onnx"))
+    assert run("models", *words) == 2
+    assert "it always runs on the CPU" in capsys.readouterr().err

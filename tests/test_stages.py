@@ -288,7 +288,7 @@ def test_the_next_pictures_are_decoded_while_the_last_ones_are_worked_on() -> No
         return works
 
     indices = []
-    for (work,) in ahead(noted, iter(streams)):
+    for (work,) in ahead(noted, iter(streams), lambda _: False):
         assert begun[min(work.index + 1, 2)].wait(10)
         indices.append(work.index)
     assert indices == [0, 1, 2]
@@ -302,8 +302,33 @@ def test_no_more_than_one_group_is_ahead() -> None:
             given.append(k)
             yield [_work(k, None)]
 
-    for (work,) in ahead(lambda works: works, stream()):
+    for (work,) in ahead(lambda works: works, stream(), lambda _: False):
         assert given[-1] <= work.index + 1
+
+
+def test_a_picture_that_fills_the_memory_is_held_alone() -> None:
+    held: set[int] = set()
+
+    def decoded(works: list[Work]) -> list[Work]:
+        held.add(works[0].index)
+        assert len(held) == 1 or not held & {2, 3}, "beside 2 and 3 there is no room"
+        return works
+
+    done = []
+    for (work,) in ahead(decoded, [[_work(k, None)] for k in range(6)], lambda works: works[0].index in (2, 3)):
+        assert work.index in held
+        held.discard(work.index)
+        done.append(work.index)
+    assert done == list(range(6))
+
+
+def test_what_is_heavy_is_told_by_the_headers() -> None:
+    stage = FusedStage(replace(CONFIG, run=replace(CONFIG.run, megapixels=1)), NETWORKS, Place())
+    stage._budget = 320 * 240 - 1
+    (group,) = groups([_work(0, _square())], CONFIG.decode, stage._budget, Asleep())
+    assert stage._is_heavy(group)
+    stage._budget += 1
+    assert not stage._is_heavy(group)
 
 
 def test_what_goes_wrong_ahead_is_told() -> None:
@@ -311,7 +336,7 @@ def test_what_goes_wrong_ahead_is_told() -> None:
         raise MemoryError("ahead")
 
     with pytest.raises(MemoryError, match="ahead"):
-        list(ahead(broken, [[_work(0, None)]]))
+        list(ahead(broken, [[_work(0, None)]], lambda _: False))
 
 
 def test_decoding_ahead_changes_nothing_but_the_time() -> None:

@@ -58,6 +58,13 @@ def test_a_stage_that_may_take_long_lends_its_time_to_no_other() -> None:
     assert _child("other = Watchdog(60)", "other.batch(1)", "dog.image()", "dog.rest()").returncode == 0
 
 
+def test_a_network_that_fails_leaves_no_deadline_behind() -> None:
+    fails = "try:\n    with dog.over(0): raise MemoryError\nexcept MemoryError: pass"
+    short = "import facebatch.watchdog as module; module._BATCH_SECONDS = 0.1"
+    assert _child(short, fails, "import time; time.sleep(2)").returncode == 0
+    assert _child(short, "with dog.over(0): import time; time.sleep(4)").returncode == -signal.SIGALRM
+
+
 def test_large_images_have_more_time() -> None:
     assert image_seconds(0, 5) == 5
     assert image_seconds(100_000_000, 5) == 405

@@ -26,6 +26,10 @@ accuracy: AP at IoU 0.5 on 282 photos, AUC on 1,200 pairs of aligned faces; ms o
 Accuracy)."""
 
 
+_SETTING = {"detector": ("detect.weights", "detection"), "embedder": ("embed.weights", "embedding")}
+"""Where weights of a kind are named, and which `eval` judges them."""
+
+
 def declare(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
     models = command(commands, "models", _list, "list, show, check, import, pull, quantise and halve model packs")
     verbs = models.add_subparsers(title="what to do", metavar="list | show | check | import | pull | quantize | halve")
@@ -180,11 +184,12 @@ def _halve(arguments: argparse.Namespace) -> int:
     from facebatch import catalogue, quantize
 
     pack = packs.pack(arguments.pack)
+    if pack.kind not in _SETTING:
+        raise UsageError(f"{pack.name} is for {pack.kind}: it always runs on the CPU, and gains nothing")
     half = quantize.halve(packs.load(pack.name, pack.kind, arguments.weights))
     catalogue.keep(Path(arguments.output), half.graph)
     packs.trust(pack, [half.sha256])
-    setting = {"detector": "detect.weights", "embedder": "embed.weights"}.get(pack.kind, "gate.weights")
-    verb = "embedding" if pack.kind == "embedder" else "detection"
+    setting, verb = _SETTING[pack.kind]
     print(
         f"{pack.name} is halved, sha256 {half.sha256}; {setting}={arguments.output} uses it, in a dataset of its own\n"
         f"what it loses: `facebatch eval {verb} --help`"

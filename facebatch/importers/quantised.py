@@ -56,7 +56,7 @@ def mark(data: bytes) -> Mark | None:
         if found.precision not in WORDS:
             raise ValueError(f"precision {found.precision}")
         return found
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise FacebatchError(
             f"the file says that facebatch has reduced it, and in words of another version ({error}): make it again "
             "with `facebatch models quantize` or `halve`"

@@ -50,7 +50,8 @@ def calibrate(
         return None, f"not calibrated: {images} images are done before a sample of {wanted} has paid"
     sources = chosen(dataset, todo, wanted, Base.at(config.base_uri))
     on_gpu = {"num_gpus": 1} if provider == CUDA else {}
-    task = _measured.options(num_cpus=TASK_CPUS, **on_gpu).remote(config, models, sources, provider)
+    asked = config, models, dataset.storage, sources, provider, wanted  # storage with the driver's credentials
+    task = _measured.options(num_cpus=TASK_CPUS, **on_gpu).remote(*asked)
     try:
         sample: Sample = ray.get(task, timeout=_PATIENCE)
     except ray.exceptions.GetTimeoutError:
@@ -82,7 +83,9 @@ def _spread(items: Sequence[T], most: int) -> list[T]:
     return [items[k * (len(items) - 1) // max(most - 1, 1)] for k in range(most)]
 
 
-@ray.remote(max_retries=0)
-def _measured(config: Config, models: dict[str, Any], sources: list[Source], provider: str) -> Sample:
+@ray.remote(max_retries=0, max_calls=1)  # its process, and what that holds of a GPU, are gone before the run begins
+def _measured(
+    config: Config, models: dict[str, Any], storage: Storage, sources: list[Source], provider: str, most: int
+) -> Sample:
     networks = Networks(**{name: ray.get(model) for name, model in models.items()})
-    return forecast.measure(config, networks, Storage(config.storage), sources, Place(provider))
+    return forecast.measure(config, networks, storage, sources, Place(provider), most)

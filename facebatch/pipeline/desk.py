@@ -97,6 +97,7 @@ class _Desk:
         self._seats: dict[str, list[str]] = {}
         self._first: float | None = None
         self._journal = suspects.Journal()
+        self._born = time.time()
 
     def began(self) -> None:
         """Note that a reader begins. By the clock of this process, which is the driver's."""
@@ -119,6 +120,10 @@ class _Desk:
 
     def read(self) -> dict[str, int]:
         return dict(self._counts)
+
+    def told(self) -> tuple[float, dict[str, int]]:
+        """The counts, and since when there are these."""
+        return self._born, dict(self._counts)
 
     @ray.method(max_task_retries=-1)
     def begin(self, stage: str, keys: list[Key]) -> tuple[int, dict[Key, Verdict]]:

@@ -22,7 +22,7 @@ from facebatch.listing import ManifestWriter
 from facebatch.pipeline import calibration
 from facebatch.pipeline.cluster import connected
 from facebatch.pipeline.index import BYTES_A_PHOTO, say
-from facebatch.pipeline.pools import Layout, Work, lay_out
+from facebatch.pipeline.pools import Layout, Work, lay_out, provider_of
 from facebatch.plan import Listing
 from facebatch.progress import clock, listed
 from facebatch.seen import Seen
@@ -109,7 +109,9 @@ def dry_run(config: Config, console: Console, list_to: str | None = None) -> Ite
     yield "images", f"{images:,}", "to do" if not todo.unread else f"to do, about: {average / 1e3:.0f} kB an image"
     with connected(config.run.address) as machine:
         work = Work(images, todo.bytes or round(images * average), todo.shards)
-        told = measured if isinstance(measured, Sample) and calibration.pays(config.run, images) else None
+        provider, _ = provider_of(machine, config.run, providers())
+        ours = provider == CPU and calibration.pays(config.run, images)  # it was measured here, on a CPU
+        told = measured if isinstance(measured, Sample) and ours else None
         layout = lay_out(machine, config.run, work, providers(), told)
     for title, why in zip(("provider", "layout", "pools", "memory", "sizes"), layout.why, strict=True):
         yield title, "", why

@@ -149,7 +149,7 @@ def lay_out(
     memory = actors * each + (actors * _pictures(run) if name == "fused" else decoding * _task_bytes(run))
     commit = commit_images(run.commit_images, work.images)
     threads = max(pool.place.threads for pool in pools)
-    seconds = sample.seconds / sample.images / (threads if provider == CPU else 1) if sample else None
+    seconds = _seconds(sample, provider, threads) if sample else None
     parcels = _parcels(name, provider, actors, work, commit, run.parcel_images, seconds)
     batch = run.batch or _batch(seconds)
     holders = f"{actors} actor(s)" if name == "fused" else f"{decoding} decoding task(s) beside {actors} actor(s)"
@@ -185,10 +185,25 @@ def _parcels(
         return Parcels(max(1, min(asked or _WITH_VIEWS, _VIEWS // max(work.view_bytes, 1))), size)
     fitting = min(max(round(_PARCEL_SECONDS / seconds), 8), _LARGEST_PARCEL) if seconds else None
     if provider == CUDA:
-        return Parcels(asked or fitting or _ON_GPU, size)  # which would wait for files that its actor reads
+        images = asked or min(fitting or _ON_GPU, max(work.images // (8 * actors), _ON_GPU))
+        return Parcels(min(images, commit), size)  # which would wait for files that its actor reads
     # Handed over, the bytes of loose files would be copied four times.
     images = asked or min(max(work.images // (32 * actors), 8), fitting or _ON_CPU)
     return Parcels(min(images, commit), size, unread=True)
+
+
+def _seconds(sample: Sample, provider: str, threads: int) -> float:
+    """Of an actor for an image. Beside a GPU its threads decode while that works; else they share all of it."""
+    if provider == CPU:
+        return sample.seconds / sample.images / threads
+    cores, networks = _apart(sample)
+    return max(cores / threads, networks) / sample.images
+
+
+def _apart(sample: Sample) -> tuple[float, float]:
+    """Seconds of decoding and cutting out, and of both networks."""
+    decode, detect, chip, embed = (sample.spent.get(part, 0.0) for part in ("decode", "detect", "chip", "embed"))
+    return decode + chip, max(detect + embed, 1e-9)
 
 
 def _batch(seconds: float | None) -> int:
@@ -315,7 +330,7 @@ def _split(machine: Machine, run: config.Run, provider: str, sample: Sample | No
         holds = _worker_bytes(sample) + _task_bytes(run)
         fitting = [_in_memory(n, w, holds) for n, w in zip(nodes, fitting, strict=True)]
     most = sum(fitting)
-    share = _embedding(sample) if sample else 1 / 3 if provider == CUDA else 1 / 2
+    share = _embedding(sample) if sample and sample.faces else 1 / 3 if provider == CUDA else 1 / 2
     embedders = run.actors or max(1, min(int(most * share + 1e-9), most - 1))
     detectors = run.actors or max(1, most - embedders)
     gpus = _share(machine.gpus, detectors + embedders) if provider == CUDA else 0.0
@@ -334,14 +349,13 @@ def _split(machine: Machine, run: config.Run, provider: str, sample: Sample | No
 
 def _embedding(sample: Sample) -> float:
     """The share of the embedder in what both networks take."""
-    detect, embed = sample.spent.get("detect", 0.0), sample.spent.get("embed", 0.0)
-    return embed / (detect + embed) if detect and embed else 1 / 2
+    return sample.spent.get("embed", 0.0) / _apart(sample)[1]
 
 
 def _decoders(sample: Sample) -> float:
     """Threads that have to decode and cut out for one that is busy with the networks."""
-    apart = sample.spent.get("detect", 0.0) + sample.spent.get("embed", 0.0)
-    return (sample.spent.get("decode", 0.0) + sample.spent.get("chip", 0.0)) / max(apart, 1e-9)
+    cores, networks = _apart(sample)
+    return cores / networks
 
 
 def _each(machine: Machine, run: config.Run, actors: Iterable[int], spare: Callable[[Node], float]) -> float:

@@ -45,9 +45,10 @@ class Watch(ExecutionCallback):
     """Raises Stranded or Spent in Ray Data's loop, which ends the execution. Made by Ray, one for each execution."""
 
     def before_execution_starts(self, executor: Any) -> None:
-        self._desk = executor._data_context.get_config(_DESK)
-        self._budget = Budget(executor._data_context.get_config(_SHARE, 1.0))
-        self._counted = time.monotonic()
+        self._desk, self._share = (executor._data_context.get_config(key) for key in (_DESK, _SHARE))
+        if self._desk is None or self._share is None:
+            raise RuntimeError("a watch was made before it was told what to watch (`tell`)")
+        self._counted, self._born = time.monotonic(), 0.0
         self._nodes = alive()
         self._moved, self._looked = 0.0, 0.0
         self._counts: list[int] = []
@@ -72,14 +73,14 @@ class Watch(ExecutionCallback):
             )
 
     def _check(self) -> None:
-        """What the desk cannot say now it says the next time."""
-        if self._desk is None:
-            return
+        """What the desk cannot say now it says the next time. One that was started again counts anew."""
         try:
-            counts = ray.get(self._desk.read.remote(), timeout=1)
+            born, counts = ray.get(self._desk.told.remote(), timeout=1)
         except ray.exceptions.RayError:
             return
-        self._budget.check(counts)
+        if born != self._born:
+            self._born, self._budget = born, Budget(self._share, self._counted)
+        self._budget.check(counts, self._counted)
 
 
 def alive() -> set[str]:

@@ -25,6 +25,8 @@ from facebatch.storage import Changed, NotFound, Object, Storage, StorageError
 _NUMBERED = re.compile(r"row \d+")
 _DAMAGE = (pa.ArrowException, OSError, LookupError, ValueError)
 """What pyarrow raises at bad data. Errors of the storage are StorageErrors."""
+_ROWS_A_BYTE, _ROWS_ANYWAY = 8, 1_000_000
+"""Rows that a file may have: each would get a row of ours. Runs of nulls take next to nothing."""
 _BATCH_BYTES = 8 << 20
 """Bytes of rows decoded at once, by the average that the footer gives."""
 
@@ -32,10 +34,15 @@ _BATCH_BYTES = 8 << 20
 def row_groups(file: pq.ParquetFile, found: Object, columns: Columns) -> Iterator[Source]:
     """A source for each row group that has rows. Its bytes are those of all columns, since images are nearly all of
     them: of one column the footer tells more, but pyarrow ends the process where that makes no sense."""
-    start = 0
+    groups = [file.metadata.row_group(part) for part in range(file.metadata.num_row_groups)]
+    counts = [group.num_rows for group in groups]
     most = found.size if found.size >= 0 else None
-    for part in range(file.metadata.num_row_groups):
-        group = file.metadata.row_group(part)
+    if min(counts, default=0) < 0 or sum(counts) != file.metadata.num_rows:
+        raise pa.ArrowInvalid(f"its footer tells of {counts[:9]} rows in its groups and of {file.metadata.num_rows}")
+    if most is not None and sum(counts) > _ROWS_A_BYTE * most + _ROWS_ANYWAY:
+        raise pa.ArrowInvalid(f"its footer tells of {sum(counts)} rows in {most} bytes")
+    start = 0
+    for part, group in enumerate(groups):
         size = max(group.total_byte_size, 0)
         size = size if most is None else min(size, most)
         if group.num_rows:

@@ -41,6 +41,8 @@ from facebatch.storage import (
 from facebatch.storage.credentials import GOOGLE_FILES, Credentials
 from facebatch.storage.ranges import CHUNK, Ranges
 
+_SORTED = ("s3", "gs")
+"""What lists in the order of keys whatever they are, so that a listing can go on behind one."""
 _ENDPOINT = {"s3": "endpoint", "gs": "base_url", "az": "endpoint"}
 _SIGNED = timedelta(minutes=14)
 """A request is signed once, for all attempts at it, and S3 refuses signatures that are older than 15 minutes."""
@@ -100,6 +102,7 @@ class Cloud:
         """A thousand entries at a time, in the order of their keys."""
         stream: Iterator[Any] | None = None
         last: str | None = None
+        kind = self._root.partition("://")[0]
 
         def following() -> Any:
             nonlocal stream
@@ -107,7 +110,8 @@ class Cloud:
             try:
                 return next(stream, None)
             except BaseError:
-                stream = None  # the next attempt begins behind what was given
+                if last is None or kind in _SORTED:
+                    stream = None  # the next attempt begins behind what was given
                 raise
 
         while page := self._again(following):
@@ -248,7 +252,7 @@ def _translated(uri: str) -> Iterator[None]:
 def _is_dropped(error: BaseException) -> bool:
     """Whether a connection was lost, at something that obstore has not tried again itself."""
     words = str(error).split("\n\n")[0]
-    return isinstance(error, BaseError) and "HTTP error" in words and "retries" not in words
+    return isinstance(error, BaseError) and "HTTP error" in words and not _RETRIED.search(words)
 
 
 def _words(error: Exception) -> str:
@@ -266,5 +270,6 @@ _REFUSED = re.compile(
     r"<Code>(ExpiredToken|InvalidToken|TokenRefreshRequired|InvalidAccessKeyId|SignatureDoesNotMatch|RequestExpired)<"
 )
 """What S3 says of credentials, with the status of a mistake in the request where they have expired."""
+_RETRIED = re.compile(r", after \d+ retries, max_retries")
 _ROLE = re.compile(r"/latest/api/token|/computeMetadata/|/metadata/identity/")
 """Where machines of AWS, Google and Azure are asked for their roles, which obstore does for lack of anything else."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from facebatch import budget
 from facebatch.budget import Spent
 from facebatch.pipeline import watch
 from tests.conftest import encode
@@ -57,6 +58,7 @@ def test_a_storage_that_fails_for_all_images_stops_the_run_and_the_next_one_goes
 ) -> None:
     monkeypatch.setattr(watch, "_EVERY", 0.1)
     monkeypatch.setattr(watch, "_BUDGET_EVERY", 0.2)
+    monkeypatch.setattr(budget, "SECONDS", 0.5)
 
     def slowly_denied(handler: Handler, data: bytes) -> None:
         time.sleep(0.05)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import boto3
@@ -176,6 +177,18 @@ def test_listings_that_fail_twice_are_made_again(far: Far, fault: Fault) -> None
     far.run()
     assert far.proxy.met == 2
     assert far.rows() == ALL_OK
+
+
+def test_a_listing_of_several_pages_that_breaks_off_goes_on_where_it_was(far: Far) -> None:
+    names = {f"many/{k:04d}{'-' if k % 3 else '/'}x.jpg" for k in range(1500)}
+    with ThreadPoolExecutor(16) as threads:
+        list(threads.map(lambda name: far.bucket.put_object(Key=name, Body=b"x"), names))
+    far.fails(cut, part="prefix=many", after=1, times=1)
+    options = replace(far.s3.options, endpoint=far.proxy.url, retries=3)
+    root = f"s3://{far.s3.bucket}/"
+    found = [entry.uri.removeprefix(root) for entry in Storage(options).objects(f"{root}many")]
+    assert far.proxy.met == 1
+    assert sorted(found) == sorted(names), "each once"
 
 
 # A single object that stays out of reach costs its own row, and is tried again by the next run.

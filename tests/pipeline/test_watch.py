@@ -19,7 +19,7 @@ class World:
     """Nodes, a clock, and an operator that moves when told to."""
 
     def __init__(self, patience: float, desk: Any = None) -> None:
-        self.desk = desk
+        self.desk = desk or Desk()
         self.nodes, self.now, self.taken = {"a", "b", "c"}, 1000.0, 0
         self._patience = patience
         self._watch = Watch()
@@ -36,7 +36,7 @@ class World:
         operator = SimpleNamespace(metrics=SimpleNamespace(num_outputs_taken=self.taken))
         state = SimpleNamespace(total_enqueued_input_blocks=lambda: 3, total_enqueued_output_blocks=lambda: 0)
         topology = SimpleNamespace(items=lambda: [(operator, state)])
-        known = {} if self.desk is None else {"facebatch.desk": self.desk, "facebatch.unreadable": 0.5}
+        known = {"facebatch.desk": self.desk, "facebatch.unreadable": 0.5}
         context = SimpleNamespace(execution_no_progress_timeout_s=self._patience, get_config=known.get)
         return SimpleNamespace(_topology=topology, _data_context=context)
 
@@ -49,6 +49,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 def _world(monkeypatch: pytest.MonkeyPatch, patience: float, desk: Any = None) -> World:
     made: list[World] = []
     monkeypatch.setattr(watch, "alive", lambda: set(made[0].nodes) if made else {"a", "b", "c"})
+    monkeypatch.setattr(ray, "get", (desk or Desk()).get)
     monkeypatch.setattr(time, "monotonic", lambda: made[0].now if made else 1000.0)
     made.append(World(patience, desk))
     return made[0]
@@ -91,12 +92,13 @@ class Desk:
 
     def __init__(self) -> None:
         self.counts: dict[str, int] | None = {}
-        self.read = SimpleNamespace(remote=lambda: self)
+        self.born = 1.0
+        self.told = SimpleNamespace(remote=lambda: self)
 
-    def get(self, desk: Desk, timeout: float) -> dict[str, int]:
+    def get(self, desk: Desk, timeout: float) -> tuple[float, dict[str, int]]:
         if self.counts is None:
             raise ray.exceptions.GetTimeoutError("busy")
-        return self.counts
+        return self.born, self.counts
 
 
 def test_a_storage_that_fails_for_most_images_ends_the_execution(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,9 +106,25 @@ def test_a_storage_that_fails_for_most_images_ends_the_execution(monkeypatch: py
     monkeypatch.setattr(ray, "get", desk.get)
     world = _world(monkeypatch, 900, desk)
     desk.counts = {"images": 1000, "STORAGE_ERROR": 100}
-    world.wait(20)
+    world.wait(70)
     desk.counts = None
     world.wait(20)
     desk.counts = {"images": 2000, "STORAGE_ERROR": 1000}
     with pytest.raises(Spent, match="900 of the last 1000 images"):
-        world.wait(20)
+        world.wait(70)
+
+
+def test_a_desk_that_was_started_again_is_no_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk()
+    monkeypatch.setattr(ray, "get", desk.get)
+    world = _world(monkeypatch, 900, desk)
+    desk.counts = {"images": 300}
+    world.wait(70)
+    desk.born, desk.counts = 2.0, {"images": 600, "STORAGE_ERROR": 160}
+    world.wait(70)
+
+
+def test_a_watch_that_was_told_nothing_does_not_begin() -> None:
+    context = SimpleNamespace(get_config=lambda key: None)
+    with pytest.raises(RuntimeError, match="before it was told"):
+        Watch().before_execution_starts(SimpleNamespace(_data_context=context))

@@ -6,8 +6,11 @@ import errno
 import io
 import os
 import random
+import re
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -246,3 +249,20 @@ def test_a_file_whose_name_is_no_utf8_is_read(tmp_path: Path) -> None:
     os.rename(tmp_path / "a.parquet", os.fsencode(tmp_path) + b"/\xff.parquet")
     (found,) = Storage().objects(str(tmp_path))
     assert [i.data for i in read(planned(found)[0])] == [b"x"]
+
+
+@pytest.mark.parametrize(
+    ("counts", "total", "words"),
+    [
+        ([3, -5, 3], 1, "of [3, -5, 3] rows in its groups and of 1"),
+        ([3, 3], 7, "of [3, 3] rows in its groups and of 7"),
+        ([10**12], 10**12, "of 1000000000000 rows in 1000 bytes"),
+    ],
+)
+def test_a_footer_that_tells_of_rows_that_cannot_be_is_damage(counts: list[int], total: int, words: str) -> None:
+    """Each of them would get a row here, and a run would never end."""
+    groups = [SimpleNamespace(num_rows=count, total_byte_size=100) for count in counts]
+    metadata = SimpleNamespace(num_row_groups=len(groups), row_group=groups.__getitem__, num_rows=total)
+    file: Any = SimpleNamespace(metadata=metadata)
+    with pytest.raises(pa.ArrowInvalid, match=re.escape(words)):
+        list(row_groups(file, Object("/rows.parquet", 1000), Columns("bytes")))
