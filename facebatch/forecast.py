@@ -28,10 +28,10 @@ SOURCES = 24
 """Sources that are sampled."""
 _BYTES = 256 << 20
 """A sample that has so many is large enough."""
-_ITEMS = 8
+_ITEMS = 4
 """Images taken of a container that is among them."""
 _SECONDS = 4.0
-"""From which on no more of them are computed: heavy networks tell enough by a few."""
+"""From which on no more are computed where a run waits for them: heavy networks tell enough by a few."""
 _STEP = 4
 """Images between looks at the clock."""
 
@@ -110,7 +110,7 @@ def measure(
     held = max(memory().rss - before, 0)
     done: list[Work] = []
     started = time.perf_counter()
-    while len(done) < len(works) and time.perf_counter() - started < _SECONDS:
+    while len(done) < len(works) and (most is None or time.perf_counter() - started < _SECONDS):
         done += stage(works[len(done) : len(done) + _STEP])
     seconds = time.perf_counter() - started
     size, faces = sum(work.size_bytes for work in done), sum(len(work.faces) for work in done)

@@ -58,8 +58,11 @@ def test_a_sample_is_read_and_goes_through_the_stages(
     chosen = Networks(model("yunet-n", "detector"), model("edgeface-xs", "embedder"))
     sources = list(expand(Storage(), settings))
     sample = forecast.measure(settings, chosen, Storage(), sources)
-    assert (sample.images, sample.faces) == (2 + 8, 9), "of a container a few"
-    assert sample.bytes == len(astronaut) + 10 + 8 * len(hopper)
+    assert (sample.images, sample.faces) == (2 + 4, 5), "of a container a few"
+    assert sample.bytes == len(astronaut) + 10 + 4 * len(hopper)
     assert 0 < sample.seconds < 60
+    few = forecast.measure(settings, chosen, Storage(), sources, most=9)
+    assert few.images == 5, "a text, a photo, and three of the nine that the tar holds: about as many of each source"
+    assert set(few.spent) == {"decode", "detect", "chip", "embed"}
     with pytest.raises(FacebatchError, match="no image of the sample can be read"):
         forecast.measure(settings, chosen, Storage(), [])
