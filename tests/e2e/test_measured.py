@@ -73,7 +73,7 @@ def test_a_storage_that_fails_for_all_images_stops_the_run_and_the_next_one_goes
     assert len(server.log) < 1500, "it did not ask for all of them"
     (tmp_path / "list.txt").write_text("\n".join(names[:1]))
     server.always, server.files = None, {f"/{k}.jpg": grey for k in range(1500)}
-    # By itself, as a user does it: the error that is looked at here holds the actors of the run that it ended.
+    # In a process of its own, as a user does it: the error that is looked at here may hold the actors of its run.
     done = command("index", "--input", str(tmp_path / "list.txt"), "--output", str(tmp_path / "out"))
     assert done.returncode == 0, done.stderr
     images = table(tmp_path / "out", "images")
