@@ -5,8 +5,9 @@ the GIL does not even let another look at the clock. The kernel's timer needs no
 signal writes all stacks to the worker's log and leaves the end to the kernel. Ray then starts the worker again, and who
 is to blame is found by trial (`facebatch.trial`).
 
-faulthandler has a timer of its own, a thread that is started and joined whenever the deadline moves: ten times for each
-image, which was a twentieth of the work on a camera's photo.
+faulthandler has a timer of its own, a thread that is started and joined whenever the deadline moves, some five times
+for each image. With it an actor's system time was 0.9 ms for a camera's photo, without it is 0.6 (one core of an AMD
+EPYC virtual machine, 2026-11-22).
 """
 
 from __future__ import annotations

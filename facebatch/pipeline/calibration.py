@@ -32,7 +32,7 @@ _WORTH = 32
 _PLACES = 3
 """Shards that are sampled: archives are sorted by age, and photographs grow with their cameras."""
 _PATIENCE = 120.0
-"""Seconds for all of it. A GPU's first call takes some twenty of them."""
+"""Seconds for all of it: the process, reading, the first call on a GPU, and four of computing."""
 
 
 def calibrate(

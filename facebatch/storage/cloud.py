@@ -42,7 +42,8 @@ from facebatch.storage.credentials import GOOGLE_FILES, Credentials
 from facebatch.storage.ranges import CHUNK, Ranges
 
 _SORTED = ("s3", "gs")
-"""What lists in the order of keys whatever they are, so that a listing can go on behind one."""
+"""What lists in the order of keys whatever they are, so that a listing can go on behind one. Azure may not, where an
+account has folders: there a listing that breaks off is an error."""
 _ENDPOINT = {"s3": "endpoint", "gs": "base_url", "az": "endpoint"}
 _SIGNED = timedelta(minutes=14)
 """A request is signed once, for all attempts at it, and S3 refuses signatures that are older than 15 minutes."""
@@ -109,9 +110,12 @@ class Cloud:
             stream = stream or iter(obstore.list(self._store, prefix or None, offset=last, chunk_size=1000))
             try:
                 return next(stream, None)
-            except BaseError:
-                if last is None or kind in _SORTED:
-                    stream = None  # the next attempt begins behind what was given
+            except BaseError as error:
+                stream = (
+                    None  # the next attempt begins behind what was given; a broken stream would say it is at its end
+                )
+                if last is not None and kind not in _SORTED:
+                    raise StorageError(f"{self._root}/{prefix}: {_words(error)}") from error
                 raise
 
         while page := self._again(following):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +15,10 @@ from facebatch.pipeline import watch
 from tests.conftest import encode
 from tests.e2e.conftest import command, run, table
 from tests.faults import archives
+from tests.storage.conftest import server as server
 from tests.storage.server import Handler, Server, status
 
 pytestmark = pytest.mark.usefixtures("a_ray")
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    made = Server()
-    stop = made.start()
-    yield made
-    stop()
 
 
 @pytest.mark.parametrize("words", [[], ["run.layout=split"]])

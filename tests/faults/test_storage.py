@@ -10,7 +10,7 @@ import io
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import boto3
@@ -21,19 +21,12 @@ from rich.console import Console
 
 from facebatch import config
 from facebatch.dataset import Dataset
-from facebatch.epochs import Epoch
 from facebatch.errors import FacebatchError
-from facebatch.ledger import State
 from facebatch.pipeline import index as pipeline
-from facebatch.plan import Shard
-from facebatch.reader import Parcels, Reader
 from facebatch.reasons import Reason
-from facebatch.sink import Writer
-from facebatch.sources.base import Base
 from facebatch.storage import Storage
 from facebatch.summary import Summary
 from facebatch.verify import verify
-from facebatch.work import Work, unpacked
 from tests.faults.proxy import Fault, Proxy, Rule, cut, drip, lost, reset, status
 from tests.faults.world import World
 from tests.s3 import S3, S3_CREDENTIALS
@@ -52,14 +45,12 @@ class Far:
 
     s3: S3
     proxy: Proxy
-    said: str = ""
-    look: World = field(default_factory=lambda: World.__new__(World))
+    root: Path
 
     def __post_init__(self) -> None:
-        self.look.photos, self.look.decoders, self.look.computed = Path("nowhere"), set(), []
-        self.bucket = boto3.resource("s3", endpoint_url=self.s3.endpoint, region_name="us-east-1").Bucket(
-            self.s3.bucket
-        )
+        self.world = World(self.root, archive=self.photos, bundle=8)
+        server = boto3.resource("s3", endpoint_url=self.s3.endpoint, region_name="us-east-1")
+        self.bucket = server.Bucket(self.s3.bucket)
         for name in NAMES:
             self.bucket.put_object(Key=f"photos/{name}", Body=b"face " + name.encode() * 20)
 
@@ -80,20 +71,16 @@ class Far:
 
     def run(self, *words: str) -> Summary:
         """A whole run; raises what `index` raises."""
-        said = io.StringIO()
         storage = [f"storage.endpoint={self.proxy.url}", "storage.region=us-east-1"]
         storage += ["storage.retries=3", "storage.timeout=2"]
         settings = config.load(
             None, [*storage, *words], inputs=(self.photos + "/",), output=f"s3://{self.s3.bucket}/out"
         )
-        try:
-            return pipeline.index(settings, Console(file=said, width=500))
-        finally:
-            self.said = said.getvalue()
+        return pipeline.index(settings, Console(file=io.StringIO(), width=500))
 
     def computed(self) -> list[str]:
         """What went through the stages, in all runs."""
-        return [uri.removeprefix(f"{self.photos}/") for uri in self.look.computed]
+        return self.world.computed
 
     def rows(self) -> dict[str, tuple[str, str | None]]:
         """Status and reason of every image; a name that stands in two rows fails, and so does a damaged dataset."""
@@ -112,41 +99,18 @@ class Far:
         files = list(self.bucket.objects.filter(Prefix=f"out/{name}/"))
         return pa.concat_tables([pq.read_table(io.BytesIO(found.get()["Body"].read())) for found in files])
 
-    def compute(
-        self,
-        settings: config.Config,
-        console: Console,
-        epoch: Epoch,
-        writer: Writer,
-        networks: None,
-        todo: list[Shard],
-        state: State,
-    ) -> pipeline.Cost:
-        """In place of the job on Ray: the same reader and the same writer, a commit for every eight images."""
-        reader = Reader(writer.dataset, Base(), settings.decode.max_bytes)
-        left = [(shard, state.done.get(shard.shard_id, [])) for shard in todo]
-        works: list[Work] = []
-        for parcel in reader.parcels(left, epoch.guard, Parcels(64, 1 << 20)):
-            works += unpacked(parcel)
-        for work in works:
-            if work.status is None:
-                self.look._look(work)
-        for start in range(0, len(works), 8):
-            writer.write(works[start : start + 8])
-        return pipeline.Cost()
-
 
 @pytest.fixture(params=["s3", "rgw"])
-def far(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Far]:
+def far(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Far]:
     s3: S3 = request.getfixturevalue(request.param)
     assert S3_CREDENTIALS.items() <= os.environ.items()
     proxy = Proxy(s3.endpoint)
     proxy.start()
-    made = Far(s3, proxy)
+    made = Far(s3, proxy, tmp_path)
     facts = {**FACTS, "contract": {}, "relative": False}
     monkeypatch.setattr(pipeline, "_networks", lambda *_: None)
     monkeypatch.setattr(pipeline, "facts_of", lambda *_: facts)
-    monkeypatch.setattr(pipeline, "_compute", made.compute)
+    monkeypatch.setattr(pipeline, "_compute", made.world.compute)
     yield made
     proxy.stop()
 

@@ -96,6 +96,8 @@ class World:
     """An archive in `root/photos` and a dataset in `root/out`."""
 
     root: Path
+    archive: str | None = None
+    """The URI of an archive elsewhere, whose images go through the stages in place of those in `root/photos`."""
     decoders: set[str] = field(default_factory=set)
     facts: dict[str, Any] = field(default_factory=lambda: {**FACTS, "contract": {}, "relative": False})
     bundle: int = 1000
@@ -110,6 +112,11 @@ class World:
         self.photos = self.root / "photos"
         self.photos.mkdir()
         self.storage = Fragile(self.photos)
+
+    @property
+    def below(self) -> str:
+        """What the names of images are shown without."""
+        return self.archive or str(self.photos)
 
     @property
     def dataset(self) -> Dataset:
@@ -185,8 +192,9 @@ class World:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(data)
 
-    def _look(self, work: Work) -> None:
-        name = "/".join(filter(None, (work.uri.removeprefix(f"{self.photos}/"), work.member)))
+    def look(self, work: Work) -> None:
+        """In place of the stages."""
+        name = "/".join(filter(None, (work.uri.removeprefix(f"{self.below}/"), work.member)))
         self.computed.append(name)
         word = (work.data or b"").decode().split()[0]
         work.data, work.width, work.height = None, 640, 480
@@ -222,7 +230,7 @@ class World:
             works += unpacked(parcel)
         for work in works:
             if work.status is None:
-                self._look(work)
+                self.look(work)
         for start in range(0, len(works), self.bundle):
             writer.write(works[start : start + self.bundle])
         return pipeline.Cost()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import time
 
 import pytest
+from obstore.exceptions import GenericError
 
 from facebatch import config
 from facebatch.errors import UsageError
@@ -15,6 +17,7 @@ from tests.storage.server import DATE, Fault, Handler, Server, cut, reset, silen
 
 DATA = os.urandom(100_000)
 RETRIES = 2
+NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 KEYS = Credentials(
     {"s3": {"access_key_id": "AKIAEXAMPLE", "secret_access_key": "s3cret-key", "session_token": "t0ken"}}
 )
@@ -164,6 +167,53 @@ def test_google_and_azure_speak_to_emulators(server: Server) -> None:
     assert Storage(options, account).read("az://b/a")[0] == b"a"
     with pytest.raises(NotFound):
         google.read("gs://b/none")
+
+
+class Listing:
+    """obstore's stream of pages: one is given, then the body breaks off, and whoever asks on is told that was all."""
+
+    def __init__(self, keys: list[str], breaks: bool) -> None:
+        self._pages = [[{"path": key, "size": 1, "last_modified": NOW, "e_tag": "1"} for key in keys]]
+        self._breaks = breaks
+
+    def __iter__(self) -> Listing:
+        return self
+
+    def __next__(self) -> list[dict[str, object]]:
+        if self._pages:
+            return self._pages.pop()
+        if self._breaks:
+            self._breaks = False
+            raise GenericError("Error getting list response body: HTTP error: request or response body error")
+        raise StopIteration
+
+
+def _listed(uri: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What a listing of three keys gives that breaks off behind the second."""
+    keys = ["a/1", "a/2", "a/3"]
+
+    def pages(store: object, prefix: str | None, *, offset: str | None, chunk_size: int) -> Listing:
+        return (
+            Listing([key for key in keys if key > offset], breaks=False) if offset else Listing(keys[:2], breaks=True)
+        )
+
+    monkeypatch.setattr("facebatch.storage.cloud.obstore.list", pages)
+    options = config.Storage(anonymous=True, retries=RETRIES)
+    storage = Storage(options, Credentials({"az": {"account_name": "a"}}))
+    return [found.uri for found in storage.objects(uri)]
+
+
+@pytest.mark.parametrize("kind", ["s3", "gs"])
+def test_a_listing_that_breaks_off_goes_on_behind_what_it_gave(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _listed(f"{kind}://b/a", monkeypatch) == [f"{kind}://b/a/{k}" for k in (1, 2, 3)]
+
+
+def test_a_listing_of_azure_that_breaks_off_is_an_error_and_never_taken_for_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its order is not known to be that of the keys, so it cannot go on behind one."""
+    with pytest.raises(StorageError, match="az://b/a: .*body error"):
+        _listed("az://b/a", monkeypatch)
 
 
 @pytest.mark.parametrize(
