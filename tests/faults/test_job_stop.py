@@ -19,6 +19,9 @@ pytest.importorskip("aiohttp", reason="needs the extra `cluster`: Ray takes jobs
 pytestmark = pytest.mark.faults
 
 ROOT = Path(__file__).parents[2]
+MOMENTS = ("resume", "planned", "record", "committed", "end")
+"""Failpoints of the driver and of a writer, where each job is held: Ray's command takes seconds, and a job that is
+stopped before its process has begun shows nothing."""
 
 
 def test_a_submitted_job_may_be_stopped_at_any_time_and_submitted_again(
@@ -28,12 +31,7 @@ def test_a_submitted_job_may_be_stopped_at_any_time_and_submitted_again(
     failpoints.mkdir()
     monkeypatch.setenv(VARIABLE, str(failpoints))
     cluster = nodes(4, jobs=True)
-    (failpoints / "end").write_text("always hold")  # Ray's command takes seconds: no job ends before it is stopped
     ready = time.monotonic() + 120
-    internal = output / "_facebatch"
-
-    def commits() -> int:
-        return len(list(internal.glob("records/*.json")))
 
     def ray(*words: str) -> str:
         done = subprocess.run(
@@ -50,23 +48,15 @@ def test_a_submitted_job_may_be_stopped_at_any_time_and_submitted_again(
         return done.stdout
 
     index = ["--", sys.executable, str(ROOT / "jobs" / "index.py"), "--input", str(photos), "--output", str(output)]
-    before = 0
-    moments: list[Callable[[], bool]] = [
-        lambda: (internal / "epochs" / "00001.json").exists(),
-        lambda: (internal / "plan" / "00000.parquet").exists(),
-        lambda: commits() > before,
-        lambda: commits() > before + 2,
-    ]
-    for number, reached in enumerate(moments):
-        before = commits()
-        name = f"job-{number}"
-        ray("submit", "--submission-id", name, "--no-wait", *index, *SMALL)
-        deadline = time.monotonic() + 240
-        while not reached():
-            assert time.monotonic() < deadline, ray("logs", name)
+    for point in MOMENTS:
+        (failpoints / point).write_text("hold")
+        ray("submit", "--submission-id", point, "--no-wait", *index, *SMALL)
+        held, deadline = failpoints / f"{point}.held", time.monotonic() + 240
+        while not held.exists():
+            assert time.monotonic() < deadline, ray("logs", point)
             time.sleep(0.02)
-        assert "was stopped" in ray("stop", name)
-    (failpoints / "end").unlink()
+        assert "was stopped" in ray("stop", point)
+        held.unlink()
     ray("submit", "--submission-id", "last", *index, *SMALL)
     assert "succeeded" in ray("status", "last").lower()
     assert_same(output, expected)
