@@ -5,12 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import io
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO, cast
 
 from PIL import ExifTags, Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ def read_tags(tiff: bytes, otherwise: int = 1) -> Exif:
 def _read(load: Callable[[], Image.Exif], otherwise: int) -> Exif:
     try:
         tags = load()
-        details = tags.get_ifd(ExifTags.IFD.Exif)
+        details = _details(tags)
         return Exif(
             orientation=_orientation(tags.get(ExifTags.Base.Orientation, otherwise)),
             captured_at=_time(details.get(ExifTags.Base.DateTimeOriginal) or tags.get(ExifTags.Base.DateTime)),
@@ -76,6 +77,17 @@ def _read(load: Callable[[], Image.Exif], otherwise: int) -> Exif:
         raise
     except Exception as error:  # noqa: BLE001 - Pillow raises nearly anything on hostile EXIF
         return Exif(orientation=otherwise, trouble=f"EXIF ignored: {type(error).__name__}: {error}"[:200])
+
+
+def _details(tags: Image.Exif) -> Mapping[int, Any]:
+    """The camera's part. Its values are decoded as they are asked for: Pillow's own way decodes all, for one."""
+    offset = tags.get(ExifTags.IFD.Exif)
+    if not isinstance(offset, int):
+        return {}
+    tags.fp.seek(offset)
+    found = ImageFileDirectory_v2(tags.head, group=ExifTags.IFD.Exif)
+    found.load(tags.fp)
+    return found
 
 
 def _orientation(value: Any) -> int:

@@ -49,9 +49,11 @@ def calibrate(
     if not pays(config.run, images):
         return None, f"not calibrated: {images} images are done before a sample of {wanted} has paid"
     sources = chosen(dataset, todo, wanted, Base.at(config.base_uri))
-    on_gpu = {"num_gpus": 1} if provider == CUDA else {}
+    # What a process holds of a GPU goes only with the process; on a CPU it stays, and reads.
+    place = {"num_gpus": 1, "max_calls": 1} if provider == CUDA else {}
     asked = config, models, dataset.storage, sources, provider, wanted  # storage with the driver's credentials
-    task = _measured.options(num_cpus=TASK_CPUS, **on_gpu).remote(*asked)
+    task = _measured.options(num_cpus=TASK_CPUS, **place).remote(*asked)
+    _ready.remote()
     try:
         sample: Sample = ray.get(task, timeout=_PATIENCE)
     except ray.exceptions.GetTimeoutError:
@@ -83,9 +85,22 @@ def _spread(items: Sequence[T], most: int) -> list[T]:
     return [items[k * (len(items) - 1) // max(most - 1, 1)] for k in range(most)]
 
 
-@ray.remote(max_retries=0, max_calls=1)  # its process, and what that holds of a GPU, are gone before the run begins
+@ray.remote(max_retries=0)
 def _measured(
     config: Config, models: dict[str, Any], storage: Storage, sources: list[Source], provider: str, most: int
 ) -> Sample:
     networks = Networks(**{name: ray.get(model) for name, model in models.items()})
-    return forecast.measure(config, networks, storage, sources, Place(provider), most)
+    sample = forecast.measure(config, networks, storage, sources, Place(provider), most)
+    _import()
+    return sample
+
+
+@ray.remote(max_retries=0, num_cpus=TASK_CPUS)
+def _ready() -> None:
+    """A process that has all that reading and writing need, beside the one that computes the sample: it would start
+    while the actors are at work, and take two seconds of a core from them."""
+    _import()
+
+
+def _import() -> None:
+    import facebatch.pipeline.job  # noqa: F401
