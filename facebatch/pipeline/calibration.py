@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import ray
 import ray.exceptions
+from ray.data.exceptions import ExecutionTimeoutError
 
 from facebatch import forecast, plan
 from facebatch.config import Config, Run
@@ -18,6 +19,7 @@ from facebatch.dataset import Dataset
 from facebatch.errors import FacebatchError
 from facebatch.forecast import Sample
 from facebatch.networks import Networks
+from facebatch.pipeline import job as jobs
 from facebatch.pipeline.pools import TASK_CPUS
 from facebatch.plan import Shard
 from facebatch.session import CUDA
@@ -53,10 +55,10 @@ def calibrate(
     place = {"num_gpus": 1, "max_calls": 1} if provider == CUDA else {}
     asked = config, models, dataset.storage, sources, provider, wanted  # storage with the driver's credentials
     task = _measured.options(num_cpus=TASK_CPUS, **place).remote(*asked)
-    _ready.remote()
     try:
+        jobs.rehearse(_PATIENCE)
         sample: Sample = ray.get(task, timeout=_PATIENCE)
-    except ray.exceptions.GetTimeoutError:
+    except (ray.exceptions.GetTimeoutError, ExecutionTimeoutError):
         ray.cancel(task, force=True)
         return None, f"not calibrated: no answer in {_PATIENCE:g} s"
     except (ray.exceptions.RayError, FacebatchError) as error:
@@ -90,17 +92,4 @@ def _measured(
     config: Config, models: dict[str, Any], storage: Storage, sources: list[Source], provider: str, most: int
 ) -> Sample:
     networks = Networks(**{name: ray.get(model) for name, model in models.items()})
-    sample = forecast.measure(config, networks, storage, sources, Place(provider), most)
-    _import()
-    return sample
-
-
-@ray.remote(max_retries=0, num_cpus=TASK_CPUS)
-def _ready() -> None:
-    """A process that has all that reading and writing need, beside the one that computes the sample: it would start
-    while the actors are at work, and take two seconds of a core from them."""
-    _import()
-
-
-def _import() -> None:
-    import facebatch.pipeline.job  # noqa: F401
+    return forecast.measure(config, networks, storage, sources, Place(provider), most)

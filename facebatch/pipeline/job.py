@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import ray
 import ray.data
+from ray.data import DataContext
 
 from facebatch.config import Config
 from facebatch.detect import Settings
@@ -230,16 +231,36 @@ def _remote_args(**args: Any) -> dict[str, Any]:
     return args
 
 
+def rehearse(patience: float) -> None:
+    """Start what Ray Data starts with its first job, and a process that has all that reading and writing need: two
+    seconds that pass beside something else, and not while the actors wait for their first images.
+
+    patience: seconds without progress after which ExecutionTimeoutError is raised.
+    """
+    _quiet().execution_no_progress_timeout_s = patience
+    rows = ray.data.range(1, override_num_blocks=1)
+    rows.map_batches(_as_it_is, batch_format="pyarrow", num_cpus=TASK_CPUS).materialize()
+
+
+def _as_it_is(rows: pa.Table) -> pa.Table:
+    return rows
+
+
+def _quiet() -> DataContext:
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.enable_operator_progress_bars = False
+    context.print_on_execution_start = False
+    context.memory_usage_poll_interval_s = None  # it walks the pages of each worker every second, for statistics
+    return context
+
+
 def _configure(job: Job) -> None:
-    context = ray.data.DataContext.get_current()
+    context = _quiet()
     tell(context, job.desk, job.config.run.unreadable)
     context.target_max_block_size = 1  # each parcel is a block of its own, as the reader has made it
     context.max_errored_blocks = 0  # an errored block is lost images: never tolerated
     context.execution_options.preserve_order = False
-    context.enable_progress_bars = False
-    context.enable_operator_progress_bars = False
-    context.print_on_execution_start = False
     context.wait_for_min_actors_s = 300  # a pool that cannot start fails the job, and does not crawl
     context.execution_no_progress_timeout_s = job.config.run.patience
     context.custom_execution_callback_classes = [Watch]
-    context.memory_usage_poll_interval_s = None  # it walks the pages of each worker every second, for statistics

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 import ray
 import ray.exceptions
+from ray.data.exceptions import ExecutionTimeoutError
 from rich.console import Console
 
 from facebatch import config, epochs, plan
 from facebatch.dataset import Dataset
 from facebatch.errors import FacebatchError
 from facebatch.forecast import Sample
-from facebatch.pipeline import calibration
+from facebatch.pipeline import calibration, job
 from facebatch.pipeline.calibration import calibrate, chosen, pays
 from facebatch.pipeline.index import _planned
 from facebatch.session import CPU, CUDA
@@ -51,6 +52,11 @@ class Task:
         self.sent = asked
         return SimpleNamespace(remote=lambda *_: self)
 
+    def rehearse(self, patience: float) -> None:
+        assert self.sent, "while the sample is computed"
+        if isinstance(self.answer, ExecutionTimeoutError):
+            raise self.answer
+
     def get(self, task: object, timeout: float) -> object:
         if isinstance(self.answer, Exception):
             raise self.answer
@@ -66,6 +72,7 @@ def _calibrated(
     monkeypatch.setattr(calibration, "_measured", task)
     monkeypatch.setattr(ray, "get", task.get)
     monkeypatch.setattr(ray, "cancel", task.cancel)
+    monkeypatch.setattr(job, "rehearse", task.rehearse)
     return calibrate(config.load(None, []), {}, dataset, plan.shards(dataset), images, provider)
 
 
@@ -95,12 +102,12 @@ def test_what_was_measured_is_said(dataset: Dataset, monkeypatch: pytest.MonkeyP
     sample, words = _calibrated(monkeypatch, dataset, task := Task(SAMPLE))
     assert sample == SAMPLE
     assert words == "calibrated on 24 images: 25.0 ms each (10.0 decode, 15.0 detect), 2.0 faces"
-    assert "num_gpus" not in task.sent
+    assert not {"num_gpus", "max_calls"} & set(task.sent), "the process stays, and reads"
 
 
 def test_a_gpu_is_measured_on_a_gpu(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     _calibrated(monkeypatch, dataset, task := Task(SAMPLE), provider=CUDA)
-    assert task.sent["num_gpus"] == 1
+    assert (task.sent["num_gpus"], task.sent["max_calls"]) == (1, 1), "the process goes, with what it holds of the GPU"
 
 
 @pytest.mark.parametrize(
@@ -109,6 +116,7 @@ def test_a_gpu_is_measured_on_a_gpu(dataset: Dataset, monkeypatch: pytest.Monkey
         (FacebatchError("no image of the sample can be read"), "no image of the sample can be read"),
         (ray.exceptions.WorkerCrashedError(), "The worker died unexpectedly while executing this task."),
         (ray.exceptions.GetTimeoutError("late"), "no answer in 120 s"),
+        (ExecutionTimeoutError("late"), "no answer in 120 s"),
     ],
 )
 def test_a_sample_that_cannot_be_had_stops_no_run(
