@@ -58,10 +58,19 @@ def preview(data: bytes) -> Preview:
         raise Undecodable(Reason.CORRUPT, f"RAW: {_words(error)}") from error
     if found.format == rawpy.ThumbFormat.JPEG:
         jpeg, known = _as_embedded(found.data)
-        if jpeg[_MARKER:] not in data:  # LibRaw fills with what lay in memory: another picture's end, or this one's
-            raise Undecodable(Reason.TRUNCATED, "RAW: the file ends before its preview does")
+        _must_lie_in(data, jpeg[_MARKER:])
         return Preview(jpeg, "JPEG", turn, known)
+    _must_lie_in(data, found.data.tobytes())
     return Preview(_pnm(found.data), "PNM", turn)
+
+
+def _must_lie_in(file: bytes, embedded: bytes) -> None:
+    """Where a file is cut off, LibRaw fills with what lay in memory: another picture's end, or this one's."""
+    if embedded not in file:
+        raise Undecodable(
+            Reason.TRUNCATED,
+            "RAW: the file ends before its preview does, or holds it in another form; develop it to JPEG or TIFF",
+        )
 
 
 def read_preview(image: Image.Image, found: Preview, data: bytes) -> Exif:

@@ -127,8 +127,9 @@ def test_a_damaged_file_has_a_reason(photo: np.ndarray) -> None:
             _opened(bytes(damaged))
 
 
-def test_what_lay_in_memory_does_not_complete_a_preview(photo: np.ndarray) -> None:
-    data = dng(encode(photo, "JPEG"), (800, 600))
+@pytest.mark.parametrize("bitmap", [False, True])
+def test_what_lay_in_memory_does_not_complete_a_preview(bitmap: bool, photo: np.ndarray) -> None:
+    data = dng(photo.tobytes() if bitmap else encode(photo, "JPEG"), (800, 600), bitmap=bitmap)
     random = np.random.default_rng(0)
     for cut in random.integers(len(data) // 8, len(data) - 1, 200):
         remains = [bytearray(data[: random.integers(1, len(data))]) for _ in range(5)]  # of other reads, then freed
