@@ -176,7 +176,7 @@ def _stored(
             if (place := wanted.pop(key, None)) is None:
                 continue
             (image,) = images.slice(number, 1).to_pylist()
-            if record.retryable or image["reason"] in (*_DANGEROUS, Reason.SOURCE_CHANGED):
+            if record.retryable or image["reason"] in (*_DANGEROUS, Reason.SOURCE_CHANGED, Reason.ERASED):
                 report.left_out[image["reason"]] += 1
                 continue
             own = [k for k, owner in enumerate(owners) if owner == image["image_id"]]
@@ -224,8 +224,8 @@ def _tolerances(dataset: Dataset, records: list[Record], here: dict[str, Any]) -
     noted = {epoch: dataset.run(epoch) for epoch in range(1, max((r.epoch for r in records), default=0) + 1)}
     found: dict[str, tuple[Tolerance, str]] = {}
     for record in records:
-        before = [epoch for epoch in range(1, record.epoch) if noted[epoch]] if record.replaces else []
-        each = [_tolerance(epoch, noted[epoch], here) for epoch in (*before, record.epoch)]
+        runs = [epoch for epoch in range(1, record.epoch + 1) if noted[epoch]] if record.replaces else []
+        each = [_tolerance(epoch, noted[epoch], here) for epoch in runs or [record.epoch]]
         found[record.name] = next((one for one in each if one[0] is WIDE), each[-1])
     return found
 

@@ -9,6 +9,7 @@ leaves, and what the next run (the same command, run again) makes of that:
 | settle | `epochs/N.accepted`: the records that count | files that do not count | finds the same decision, sweeps |
 | sweep | deletes what no accepted record names | a part of that | deletes the rest |
 | release | as data and record, a record in place of another | the one or the other counts | releases the rest |
+| erase | the same, by a command of its own | the same | is that command again, which erases the rest |
 | plan | `plan/K.parquet`, if absent: new sources in shards | shards without rows | computes them; plans what is newer |
 | data | `images/NAME-X.parquet`, then `faces/...` | files that no record names | sweeps them, computes their rows |
 | record | `records/NAME.json`, if absent | a whole commit | has nothing to do for its rows |

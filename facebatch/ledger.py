@@ -56,7 +56,7 @@ class Record:
     installed that reads the format."""
     retryable: bool = False
     replaces: list[str] = field(default_factory=list)
-    """Names of the records that this one stands for: it holds what is left of their rows (`facebatch.release`)."""
+    """Names of the records that this one stands for: it holds what is left of their rows (`facebatch.rewrite`)."""
 
 
 @dataclass(slots=True)

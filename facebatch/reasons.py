@@ -18,7 +18,7 @@ class Status(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why nobody has looked for faces in an input. Stable: scripts may match on these words."""
+    """Why an input has no faces in the index. Stable: scripts may match on these words."""
 
     meaning: str
     status: Status
@@ -33,6 +33,8 @@ class Reason(StrEnum):
         return member
 
     NOT_AN_IMAGE = "NOT_AN_IMAGE", Status.SKIPPED, "the first bytes are those of no known image format"
+
+    ERASED = "ERASED", Status.SKIPPED, "its faces were erased because somebody asked for it (`facebatch erase`)"
 
     GATED = "GATED", Status.NO_FACE, "the gate has seen nobody, so the face detector was spared (`gate.score`)"
 

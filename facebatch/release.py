@@ -5,37 +5,32 @@ absent is installed, a decoder that refused a file has a newer version. Then the
 record that holds some of them is replaced by one of the present run, whose images file lacks them, and the run computes
 them like whatever else is missing.
 
-The new record names the one that it stands for, and is committed like any other (`facebatch.commit`): until it is
-created the old one counts, from then on it does, and a kill leaves one or the other. What is replaced is swept with its
-files. Rows with a reason have no faces, so the faces file is put again as it is: sharing it would save that, but what
-one attempt has put no other record may name. Records of which nothing is left need none of that: the first new record
-names them, too. Where nothing is left of any, that record has no rows.
+How a record is written anew, see `facebatch.rewrite`. Rows with a reason have no faces, so the faces stay as they are.
+Records of which nothing is left need no new one: the first new record names them, too. Where nothing is left of any,
+that record has no rows.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
-import secrets
 from collections.abc import Collection, Iterable
-from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from facebatch import ledger
-from facebatch.commit import commit
 from facebatch.dataset import Dataset
 from facebatch.epochs import Guard
-from facebatch.errors import FacebatchError, UsageError
-from facebatch.ledger import ABSENT, File, Record, State, places
+from facebatch.errors import UsageError
+from facebatch.ledger import ABSENT, Record, State
 from facebatch.plugins import is_installed
 from facebatch.reasons import Reason
-from facebatch.sink import encoded
+from facebatch.rewrite import carried, rewrite
 
-RELEASABLE = tuple(r for r in Reason if not r.retryable and r not in (Reason.SOURCE_CHANGED, Reason.GATED))
+RELEASABLE = tuple(
+    r for r in Reason if not r.retryable and r not in (Reason.SOURCE_CHANGED, Reason.GATED, Reason.ERASED)
+)
 """The reasons whose rows may become others although their source is the one that was planned."""
 
 
@@ -85,37 +80,9 @@ def release(dataset: Dataset, guard: Guard, state: State, reasons: Collection[Re
 
 
 def _replace(dataset: Dataset, guard: Guard, old: Record, replaces: list[str], reasons: Collection[Reason]) -> None:
-    images, faces = _read(dataset, old.images), _read(dataset, old.faces)
-    table = pq.ParquetFile(io.BytesIO(images)).read()
+    table = pq.ParquetFile(io.BytesIO(carried(dataset, old.images))).read()
     kept = table.filter(pc.invert(pc.is_in(table["reason"], pa.array(sorted(reasons)))))
-    ranges = places(zip(kept["shard_id"].to_pylist(), kept["index"].to_pylist(), strict=True))
-    digest = hashlib.sha256(json.dumps([ranges, replaces]).encode()).hexdigest()[:16]
-    name = f"{guard.epoch:05d}-{digest}"
-    attempt = f"{name}-{secrets.token_hex(4)}"
-    data = encoded(kept)
-    images_file = File(f"images/{attempt}.parquet", kept.num_rows, len(data), hashlib.sha256(data).hexdigest())
-    faces_file = replace(old.faces, path=f"faces/{attempt}.parquet")
-    new = Record(
-        epoch=guard.epoch,
-        name=name,
-        contract=old.contract,
-        images=images_file,
-        faces=faces_file,
-        ranges=ranges,
-        counts=_without(old.counts, reasons),
-        replaces=replaces,
-    )
-    commit(dataset, guard, new, [(images_file, data), (faces_file, faces)])
-
-
-def _read(dataset: Dataset, file: File) -> bytes:
-    data, _ = dataset.storage.read(dataset.path(file.path))
-    if hashlib.sha256(data).hexdigest() != file.sha256:
-        raise FacebatchError(
-            f"{dataset.path(file.path)} is not the file that was committed (its sha256 differs), so its rows cannot be "
-            f"carried over: run `facebatch verify {dataset.root}`, or go on without --retry"
-        )
-    return data
+    rewrite(dataset, guard, old, replaces, kept, None, _without(old.counts, reasons))
 
 
 def _left(record: Record, reasons: Collection[Reason]) -> int:
@@ -144,6 +111,8 @@ def _objection(word: str) -> str:
         )
     if word == Reason.GATED:
         return "the same gate would see the same again; another gate is another dataset"
+    if word == Reason.ERASED:
+        return "its faces were erased because somebody asked for it; only a new dataset can hold them again"
     if word in set(Reason):
         return "every run tries it again by itself"
     return "it is no reason"

@@ -150,7 +150,11 @@ def test_each_record_is_replaced_by_one(dataset: Dataset) -> None:
 
 
 def test_every_final_reason_can_be_released_but_those_that_would_be_the_same_again() -> None:
-    assert set(RELEASABLE) == {r for r in Reason if not r.retryable} - {Reason.SOURCE_CHANGED, Reason.GATED}
+    assert set(RELEASABLE) == {r for r in Reason if not r.retryable} - {
+        Reason.SOURCE_CHANGED,
+        Reason.GATED,
+        Reason.ERASED,
+    }
     assert chosen(["CORRUPT", "NOT_AN_IMAGE", "CORRUPT"]) == {Reason.CORRUPT, Reason.NOT_AN_IMAGE}
     assert chosen([]) == frozenset()
 

@@ -8,6 +8,7 @@ import random
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -129,6 +130,32 @@ def _status(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _erase(arguments: argparse.Namespace) -> int:
+    from facebatch import epochs, ledger
+    from facebatch.erase import erase
+
+    settings = config.load(arguments.config, arguments.settings)
+    names = [*(arguments.image or ()), *(_lines(arguments.list) if arguments.list else ())]
+    if not names:
+        raise UsageError("there is nothing to erase: name images with --image or --list")
+    dataset = Dataset.at(Storage(settings.storage), arguments.output)
+    dataset.facts()
+    with epochs.taken(dataset, tell=partial(print, file=sys.stderr)) as epoch:
+        done = erase(dataset, epoch.guard, ledger.settle(dataset, epoch.number), names)
+    print(f"{done.images} images and their {done.faces} faces are erased")
+    if done.before:
+        print(f"{done.before} images had been before")
+    return 0
+
+
+def _lines(file: str) -> list[str]:
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file} cannot be read: {error}") from error
+    return [line for line in text.splitlines() if line]
+
+
 def _demo(arguments: argparse.Namespace) -> int:
     from facebatch import verdict
 
@@ -176,6 +203,12 @@ def _parser() -> argparse.ArgumentParser:
     status = command(commands, "status", _status, "how far a dataset is, during a run or after one was killed")
     status.add_argument("output", metavar="OUT", help="the dataset's folder or URI")
     configured(status)
+
+    erase = command(commands, "erase", _erase, "delete the faces of images from a dataset, for good")
+    erase.add_argument("output", metavar="OUT", help="the dataset's folder or URI")
+    erase.add_argument("--image", action="append", metavar="NAME", help="its image_id or uri in the images table")
+    erase.add_argument("--list", metavar="FILE", help="a file of such names, one in each line; - is stdin")
+    configured(erase)
 
     models.declare(commands)
     evaluation.declare(commands)

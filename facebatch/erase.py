@@ -1,0 +1,132 @@
+"""Erasing: a person asks that the faces of a photo leave the index, and no later run may bring them back.
+
+Every record that holds such an image is replaced (`facebatch.rewrite`) by one whose faces lack those of the image, and
+whose row of it says ERASED and nothing else: its name and place stay, or the sums would not add up and the next run
+would index it again. The old objects are deleted before the command ends.
+
+An image whose row is to be tried again has no faces yet; its row becomes final here, and the others of its record are
+computed by the next run, as they would be anyway.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from facebatch import ledger
+from facebatch.dataset import Dataset
+from facebatch.epochs import Guard
+from facebatch.errors import UsageError
+from facebatch.ledger import ABSENT, File, Record, State
+from facebatch.plugins import is_absent
+from facebatch.reasons import Reason, Status
+from facebatch.rewrite import carried, rewrite
+
+_KEPT = ("image_id", "uri", "member", "shard_id", "index", "size_bytes", "etag", "mtime_ns")
+"""Of an erased image: what it is planned by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """How many images and faces were erased, and how many images had been before."""
+
+    images: int
+    faces: int
+    before: int
+
+
+def erase(dataset: Dataset, guard: Guard, state: State, names: Collection[str]) -> Erased:
+    """Erase the images of these names: values of the column `image_id`, or of `uri`, which in a tar or table are many.
+
+    One record is in memory at a time. Raises UsageError, before anything is changed, where a name stands in no row;
+    Superseded when another run has taken over; FacebatchError where a file is not the one that its record names.
+    """
+    wanted = pa.array(sorted(set(names)), pa.string())
+    hit, before = _found(dataset, state, wanted)
+    images = faces = 0
+    for record in hit:
+        n_images, n_faces = _without(dataset, guard, record, wanted)
+        images, faces = images + n_images, faces + n_faces
+    if hit:
+        ledger.sweep(dataset, guard, ledger.state(dataset))
+    return Erased(images, faces, before)
+
+
+def _found(dataset: Dataset, state: State, wanted: pa.Array) -> tuple[list[Record], int]:
+    """The records that hold something to erase, and how many of these images are erased already."""
+    missing, hit, before = set(wanted.to_pylist()), [], 0
+    for record in state.records:
+        with dataset.storage.open(dataset.path(record.images.path)) as stream:
+            table = pq.ParquetFile(stream).read(columns=["image_id", "uri", "reason"])
+        rows = table.filter(_named(table, wanted))
+        missing -= {*rows["image_id"].to_pylist(), *rows["uri"].to_pylist()}
+        erased = rows["reason"].to_pylist().count(Reason.ERASED)
+        before += erased
+        if rows.num_rows > erased:
+            hit.append(record)
+    if missing:
+        raise UsageError(
+            f"{len(missing)} of {len(wanted)} names stand in no row of {dataset.root}, e.g. {min(missing)!r}, so "
+            "nothing was erased. A name is what the column image_id or uri of the images table has; what is not "
+            "indexed yet is kept out by --exclude"
+        )
+    return hit, before
+
+
+def _without(dataset: Dataset, guard: Guard, old: Record, wanted: pa.Array) -> tuple[int, int]:
+    """Replace a record. Returns how many images and faces were erased."""
+    images, faces = _table(dataset, old.images), _table(dataset, old.faces)
+    named = _named(images, wanted)
+    going = images.filter(pc.and_(named, pc.invert(_is_erased(images))))
+    rows = [_emptied(images.filter(named))]
+    if not old.retryable:
+        rows.append(images.filter(pc.invert(named)))
+    left = faces.filter(pc.invert(pc.is_in(faces["image_id"], going["image_id"].combine_chunks())))
+    table = pa.concat_tables(rows).sort_by([("shard_id", "ascending"), ("index", "ascending")])
+    rewrite(dataset, guard, old, [old.name], table, left, _counts(table))
+    return going.num_rows, faces.num_rows - left.num_rows
+
+
+def _table(dataset: Dataset, file: File) -> pa.Table:
+    return pq.ParquetFile(io.BytesIO(carried(dataset, file))).read()
+
+
+def _named(images: pa.Table, wanted: pa.Array) -> pa.ChunkedArray:
+    return pc.or_(pc.is_in(images["image_id"], wanted), pc.is_in(images["uri"], wanted))
+
+
+def _is_erased(images: pa.Table) -> pa.ChunkedArray:
+    return pc.fill_null(pc.equal(images["reason"], str(Reason.ERASED)), False)
+
+
+def _emptied(images: pa.Table) -> pa.Table:
+    """The same rows, of which only names and places are left."""
+    said = {"status": str(Status.SKIPPED), "reason": str(Reason.ERASED), "n_faces": 0}
+    columns = [
+        images[f.name]
+        if f.name in _KEPT
+        else pa.repeat(pa.scalar(said[f.name], f.type), len(images))
+        if f.name in said
+        else pa.nulls(len(images), f.type)
+        for f in images.schema
+    ]
+    return pa.table(columns, schema=images.schema)
+
+
+def _counts(images: pa.Table) -> dict[str, int]:
+    """As a record has them (`facebatch.ledger.Record`)."""
+    counts = Counter(dict.fromkeys(map(str, Status), 0))
+    words: Sequence[str] = ("status", "reason", "format", "detail")
+    for status, reason, format, detail in zip(*(images[word].to_pylist() for word in words), strict=True):
+        counts[status] += 1
+        if reason:
+            counts[f"{status}/{reason}"] += 1
+        if is_absent(format, detail):
+            counts[f"{ABSENT}{format}"] += 1
+    return dict(counts)

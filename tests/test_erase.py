@@ -1,0 +1,138 @@
+"""Erasing: faces of an image leave every object of the dataset, and no later run brings them back."""
+
+from __future__ import annotations
+
+import io
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from facebatch import epochs, ledger
+from facebatch.dataset import Dataset
+from facebatch.epochs import taken
+from facebatch.erase import Erased, erase
+from facebatch.errors import FacebatchError, UsageError
+from facebatch.ids import image_id
+from facebatch.ledger import State, record_path
+from facebatch.reasons import Reason
+from facebatch.release import chosen, release
+from facebatch.sink import Writer
+from facebatch.storage import Storage
+from tests.test_epochs import Blind, owned_by_a_dead_process
+from tests.test_sink import FACTS, work
+
+
+@pytest.fixture
+def dataset(place: tuple[Storage, str]) -> Dataset:
+    """Rows 0 to 6 of one shard in two commits, two faces each but for number 3, which is corrupt; and number 7, which
+    could not be read."""
+    made = Dataset.at(*place)
+    with taken(made) as epoch:
+        ledger.settle(made, epoch.number)
+        writer = Writer(made, epoch.guard, FACTS)
+        writer.write([work(i, 2, reason=Reason.CORRUPT if i == 3 else None) for i in range(5)])
+        writer.write([work(5, 2), work(6, 2)])
+        writer.write([work(7, reason=Reason.NOT_FOUND), work(8, reason=Reason.NOT_FOUND)])
+    return made
+
+
+def _erased(dataset: Dataset, *names: str) -> Erased:
+    with taken(dataset) as epoch:
+        return erase(dataset, epoch.guard, ledger.settle(dataset, epoch.number), names)
+
+
+def _rows(dataset: Dataset, table: str) -> pa.Table:
+    """Of all objects, whether they count or not: what is erased must be in none."""
+    objects = dataset.storage.objects(dataset.path(table) + "/")
+    found = [pq.ParquetFile(io.BytesIO(dataset.storage.read(o.uri)[0])).read() for o in objects]
+    return pa.concat_tables(found).sort_by("image_id")
+
+
+def _id(index: int) -> str:
+    return image_id(f"/photos/{index}.jpg", "")
+
+
+def test_the_faces_are_gone_and_the_row_says_why(dataset: Dataset) -> None:
+    before = _rows(dataset, "images").to_pylist()
+    assert _erased(dataset, "/photos/1.jpg", _id(5)) == Erased(images=2, faces=4, before=0)
+    assert not {_id(1), _id(5)} & set(_rows(dataset, "faces")["image_id"].to_pylist())
+    assert _rows(dataset, "faces").num_rows == 8
+    for was, now in zip(before, _rows(dataset, "images").to_pylist(), strict=True):
+        if was["image_id"] not in (_id(1), _id(5)):
+            assert now == was
+            continue
+        left = {name for name, value in now.items() if value is not None}
+        assert left <= {
+            *("image_id", "uri", "member", "shard_id", "index", "size_bytes", "etag", "mtime_ns"),
+            *("status", "reason", "n_faces"),
+        }
+        assert (now["status"], now["reason"], now["n_faces"]) == ("skipped", "ERASED", 0)
+        assert (now["uri"], now["index"]) == (was["uri"], was["index"])
+
+
+def test_the_sums_stay_whole_and_nothing_is_left_to_do(dataset: Dataset) -> None:
+    before = ledger.state(dataset)
+    _erased(dataset, "/photos/1.jpg", "/photos/3.jpg")
+    now = ledger.state(dataset)
+    assert now.done == before.done == {"s1": [(0, 7)]}
+    assert {key: n for key, n in now.totals().items() if n} == {
+        **{"ok": 5, "failed": 2, "skipped": 2, "faces": 10},
+        **{"skipped/ERASED": 2, "failed/NOT_FOUND": 2},
+    }
+
+
+def test_an_image_that_was_to_be_tried_again_is_final_now(dataset: Dataset) -> None:
+    assert _erased(dataset, "/photos/7.jpg") == Erased(1, 0, 0)
+    now = ledger.state(dataset)
+    assert now.done == {"s1": [(0, 8)]}, "the other one is still to be done"
+    assert not any(record.retryable for record in now.records)
+
+
+def test_what_is_erased_stays_so(dataset: Dataset) -> None:
+    _erased(dataset, "/photos/1.jpg")
+    files = {o.uri for o in dataset.storage.objects(dataset.path("faces") + "/")}
+    assert _erased(dataset, "/photos/1.jpg") == Erased(0, 0, before=1)
+    assert {o.uri for o in dataset.storage.objects(dataset.path("faces") + "/")} == files, "nothing is written again"
+    assert _erased(dataset, "/photos/1.jpg", "/photos/2.jpg") == Erased(1, 2, before=1)
+    with taken(dataset) as epoch:
+        state = release(dataset, epoch.guard, ledger.settle(dataset, epoch.number), chosen(["CORRUPT"]))
+    assert state.totals()["skipped/ERASED"] == 2
+    with pytest.raises(UsageError, match="'ERASED' cannot be retried: its faces were erased"):
+        chosen(["ERASED"])
+
+
+def test_a_name_that_no_row_has_erases_nothing(dataset: Dataset) -> None:
+    before = ledger.state(dataset)
+    with pytest.raises(UsageError, match="1 of 2 names stand in no row .* e.g. '/photos/none.jpg'"):
+        _erased(dataset, "/photos/1.jpg", "/photos/none.jpg")
+    assert ledger.state(dataset).records == before.records
+
+
+def test_records_without_such_an_image_are_not_written_anew(dataset: Dataset) -> None:
+    before = ledger.state(dataset).records
+    _erased(dataset, "/photos/5.jpg")
+    now = ledger.state(dataset).records
+    assert len([record for record in now if record in before]) == 2
+    (new,) = (record for record in now if record not in before)
+    assert (new.epoch, len(new.replaces)) == (2, 1)
+    assert dataset.storage.stat(record_path(dataset, new.replaces[0])) is None
+
+
+def test_a_table_that_is_not_the_one_that_was_committed_is_not_carried_over(dataset: Dataset) -> None:
+    (record,) = (r for r in ledger.state(dataset).records if r.images.rows == 5)
+    good = dataset.storage.read(dataset.path(record.faces.path))[0]
+    dataset.storage.put(dataset.path(record.faces.path), good + b"x")
+    with pytest.raises(FacebatchError, match="its sha256 differs.*run `facebatch verify"):
+        _erased(dataset, "/photos/1.jpg")
+
+
+def test_what_an_overtaken_command_erases_stays(dataset: Dataset) -> None:
+    zombie = epochs._take(dataset, 0)
+    before: State = ledger.settle(dataset, zombie.number)
+    owned_by_a_dead_process(dataset, 2)
+    with taken(dataset) as epoch:
+        settled = ledger.settle(dataset, epoch.number)
+        erase(dataset, Blind(2), before, ["/photos/1.jpg"])  # it looked just before the takeover
+        assert ledger.state(dataset).records == settled.records
+    zombie._stop.set()
