@@ -13,7 +13,9 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,7 +24,7 @@ import pyarrow.parquet as pq
 from facebatch import ledger
 from facebatch.dataset import Dataset
 from facebatch.epochs import Guard
-from facebatch.errors import UsageError
+from facebatch.errors import FacebatchError, UsageError
 from facebatch.ledger import ABSENT, File, Record, State
 from facebatch.plugins import is_absent
 from facebatch.reasons import Reason, Status
@@ -61,15 +63,14 @@ def erase(dataset: Dataset, guard: Guard, state: State, names: Collection[str]) 
 def _found(dataset: Dataset, state: State, wanted: pa.Array) -> tuple[list[Record], int]:
     """The records that hold something to erase, and how many of these images are erased already."""
     missing, hit, before = set(wanted.to_pylist()), [], 0
-    for record in state.records:
-        with dataset.storage.open(dataset.path(record.images.path)) as stream:
-            table = pq.ParquetFile(stream).read(columns=["image_id", "uri", "reason"])
-        rows = table.filter(_named(table, wanted))
-        missing -= {*rows["image_id"].to_pylist(), *rows["uri"].to_pylist()}
-        erased = rows["reason"].to_pylist().count(Reason.ERASED)
-        before += erased
-        if rows.num_rows > erased:
-            hit.append(record)
+    with ThreadPoolExecutor(16, thread_name_prefix="erase") as threads:  # small reads: the wait is the round trip
+        looks = threads.map(partial(_look, dataset, wanted), state.records)
+        for record, rows in zip(state.records, looks, strict=True):
+            missing -= {*rows["image_id"].to_pylist(), *rows["uri"].to_pylist()}
+            erased = rows["reason"].to_pylist().count(Reason.ERASED)
+            before += erased
+            if rows.num_rows > erased:
+                hit.append(record)
     if missing:
         raise UsageError(
             f"{len(missing)} of {len(wanted)} names stand in no row of {dataset.root}, e.g. {min(missing)!r}, so "
@@ -77,6 +78,17 @@ def _found(dataset: Dataset, state: State, wanted: pa.Array) -> tuple[list[Recor
             "indexed yet is kept out by --exclude"
         )
     return hit, before
+
+
+def _look(dataset: Dataset, wanted: pa.Array, record: Record) -> pa.Table:
+    """The rows of a record that are wanted, as far as it takes to know them."""
+    path = dataset.path(record.images.path)
+    try:
+        with dataset.storage.open(path) as stream:
+            table = pq.ParquetFile(stream).read(columns=["image_id", "uri", "reason"])
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise FacebatchError(f"{path} cannot be read: {error}; run `facebatch verify {dataset.root}`") from error
+    return table.filter(_named(table, wanted))
 
 
 def _without(dataset: Dataset, guard: Guard, old: Record, wanted: pa.Array) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from facebatch.sink import Writer
 from facebatch.storage import Storage
 from tests.test_sink import FACTS
 from tests.test_verdict import faultless, write_tables
+from tests.test_verify import dataset as dataset
 
 
 def run(*words: str) -> int:
@@ -31,11 +33,20 @@ def run(*words: str) -> int:
 def test_help_names_the_commands_and_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--help") == 0
     text = capsys.readouterr().out
-    for word in ("index", "verify", "models", "demo", "exit codes: 0 done, 1 failed", "2 bad usage", "3 the sums"):
+    for word in (
+        "index",
+        "verify",
+        "erase",
+        "models",
+        "demo",
+        "exit codes: 0 done, 1 failed",
+        "2 bad usage",
+        "3 the sums",
+    ):
         assert word in text
 
 
-@pytest.mark.parametrize("command", ["index", "plan", "verify", "status", "models", "demo"])
+@pytest.mark.parametrize("command", ["index", "plan", "verify", "status", "erase", "models", "demo"])
 def test_each_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(command, "--help") == 0
     assert f"facebatch {command}" in capsys.readouterr().out
@@ -70,6 +81,9 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["verify", "/no/such/place"], "is no facebatch dataset"),
         (["verify", "/no/such/place", "--deep"], "is no facebatch dataset"),
         (["status", "/no/such/place"], "is no facebatch dataset"),
+        (["erase", "/no/such/place", "--image", "/photos/1.jpg"], "is no facebatch dataset"),
+        (["erase", "/no/such/place"], "there is nothing to erase: name images with --image or --list"),
+        (["erase", "/no/such/place", "--list", "none.txt"], "none.txt cannot be read"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_exit_code_two(
@@ -106,6 +120,25 @@ def test_settings_may_stand_behind_options(empty: Dataset, capsys: pytest.Captur
     assert run("verify", empty.root, "--config", str(resources.folder("conf") / "local.yaml"), "storage.retries=1") == 0
     assert run("verify", empty.root, "--config", str(resources.folder("conf") / "local.yaml"), "storage.retires=1") == 2
     assert "there is no setting storage.retires; the nearest is storage.retries" in capsys.readouterr().err
+
+
+def test_images_to_erase_are_named_by_options_in_files_and_on_stdin(
+    dataset: Dataset,
+    tmp_path_factory: pytest.TempPathFactory,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = tmp_path_factory.mktemp("names") / "list.txt"
+    names.write_text("/photos/1.jpg\n\n/photos/2.jpg\n")
+    assert run("erase", dataset.root, "--image", "/photos/4.jpg", "--list", str(names)) == 0
+    assert capsys.readouterr().out == "3 images and their 4 faces are erased\n"
+    monkeypatch.setattr(sys, "stdin", io.StringIO("/photos/1.jpg\n/photos/5.jpg\n"))
+    assert run("erase", dataset.root, "--list", "-", "storage.retries=1") == 0
+    assert capsys.readouterr().out == "1 images and their 2 faces are erased\n1 images had been before\n"
+    assert run("erase", dataset.root, "--image", "/photos/none.jpg") == 2
+    assert "nothing was erased" in capsys.readouterr().err
+    assert run("verify", dataset.root) == 0
+    assert "4 skipped" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("words", [["--depe"], ["--sample", "x"], ["--sample", "-1"], ["--seed", "1.5"]])

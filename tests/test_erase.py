@@ -127,6 +127,13 @@ def test_a_table_that_is_not_the_one_that_was_committed_is_not_carried_over(data
         _erased(dataset, "/photos/1.jpg")
 
 
+def test_a_table_that_cannot_be_read_is_named(dataset: Dataset) -> None:
+    record = ledger.state(dataset).records[0]
+    dataset.storage.put(dataset.path(record.images.path), b"PAR1 and no more")
+    with pytest.raises(FacebatchError, match=f"{record.images.path} cannot be read: .*; run `facebatch verify"):
+        _erased(dataset, "/photos/1.jpg")
+
+
 def test_what_an_overtaken_command_erases_stays(dataset: Dataset) -> None:
     zombie = epochs._take(dataset, 0)
     before: State = ledger.settle(dataset, zombie.number)
