@@ -4,8 +4,8 @@ Every record that holds such an image is replaced (`facebatch.rewrite`) by one w
 whose row of it says ERASED and nothing else: its name and place stay, or the sums would not add up and the next run
 would index it again. The old objects are deleted before the command ends.
 
-An image whose row is to be tried again has no faces yet; its row becomes final here, and the others of its record are
-computed by the next run, as they would be anyway.
+What has no faces yet is refused, because a later run would compute it: rows that are to be tried again, and containers
+that are not indexed to their end.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from facebatch import ledger
+from facebatch import ledger, plan
 from facebatch.dataset import Dataset
 from facebatch.epochs import Guard
 from facebatch.errors import FacebatchError, UsageError
@@ -29,9 +29,10 @@ from facebatch.ledger import ABSENT, File, Record, State
 from facebatch.plugins import is_absent
 from facebatch.reasons import Reason, Status
 from facebatch.rewrite import carried, rewrite
+from facebatch.storage import StorageError
 
-_KEPT = ("image_id", "uri", "member", "shard_id", "index", "size_bytes", "etag", "mtime_ns")
-"""Of an erased image: what it is planned by."""
+_KEPT = ("image_id", "uri", "member", "shard_id", "index", "size_bytes")
+"""Of an erased image: its name and its place. An etag may be the photo's own digest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,27 +47,35 @@ class Erased:
 def erase(dataset: Dataset, guard: Guard, state: State, names: Collection[str]) -> Erased:
     """Erase the images of these names: values of the column `image_id`, or of `uri`, which in a tar or table are many.
 
-    One record is in memory at a time. Raises UsageError, before anything is changed, where a name stands in no row;
-    Superseded when another run has taken over; FacebatchError where a file is not the one that its record names.
+    One record is in memory at a time. Raises UsageError, before anything is changed, where a name stands in no row, or
+    has faces that are not computed yet; Superseded when another run has taken over; FacebatchError where a file is not
+    the one that its record names: the records before that one are replaced then, the others stay.
     """
     wanted = pa.array(sorted(set(names)), pa.string())
     hit, before = _found(dataset, state, wanted)
     images = faces = 0
-    for record in hit:
-        n_images, n_faces = _without(dataset, guard, record, wanted)
-        images, faces = images + n_images, faces + n_faces
-    if hit:
-        ledger.sweep(dataset, guard, ledger.state(dataset))
+    try:
+        for record in hit:
+            n_images, n_faces = _without(dataset, guard, record, wanted)
+            images, faces = images + n_images, faces + n_faces
+    finally:
+        if images:
+            ledger.sweep(dataset, guard, ledger.state(dataset))
     return Erased(images, faces, before)
 
 
 def _found(dataset: Dataset, state: State, wanted: pa.Array) -> tuple[list[Record], int]:
     """The records that hold something to erase, and how many of these images are erased already."""
     missing, hit, before = set(wanted.to_pylist()), [], 0
+    unread: list[str] = []
+    containers: dict[str, str] = {}
     with ThreadPoolExecutor(16, thread_name_prefix="erase") as threads:  # small reads: the wait is the round trip
         looks = threads.map(partial(_look, dataset, wanted), state.records)
         for record, rows in zip(state.records, looks, strict=True):
             missing -= {*rows["image_id"].to_pylist(), *rows["uri"].to_pylist()}
+            unread += rows["uri"].to_pylist() if record.retryable else []
+            of_many = rows.filter(pc.and_(pc.is_in(rows["uri"], wanted), pc.not_equal(rows["member"], "")))
+            containers |= zip(of_many["shard_id"].to_pylist(), of_many["uri"].to_pylist(), strict=True)
             erased = rows["reason"].to_pylist().count(Reason.ERASED)
             before += erased
             if rows.num_rows > erased:
@@ -74,9 +83,21 @@ def _found(dataset: Dataset, state: State, wanted: pa.Array) -> tuple[list[Recor
     if missing:
         raise UsageError(
             f"{len(missing)} of {len(wanted)} names stand in no row of {dataset.root}, e.g. {min(missing)!r}, so "
-            "nothing was erased. A name is what the column image_id or uri of the images table has; what is not "
-            "indexed yet is kept out by --exclude"
+            "nothing was erased. A name is what the column image_id or uri of the images table has. What is planned "
+            "and has no row yet is indexed first, then erased; what no plan names is kept out by --exclude"
         )
+    if unread:
+        raise UsageError(
+            f"{len(unread)} of these images are to be tried again and have no faces yet, e.g. {unread[0]!r}, so "
+            "nothing was erased: name them when a run of `facebatch index` has computed them"
+        )
+    if containers:
+        todo = [shard.shard_id for shard in plan.shards(dataset) if state.missing(shard)]
+        if left := sorted({containers[name] for name in todo if name in containers}):
+            raise UsageError(
+                f"{left[0]!r} is not indexed to its end, and a later run would index the rest, so nothing was erased: "
+                "run `facebatch index` first"
+            )
     return hit, before
 
 
@@ -85,9 +106,11 @@ def _look(dataset: Dataset, wanted: pa.Array, record: Record) -> pa.Table:
     path = dataset.path(record.images.path)
     try:
         with dataset.storage.open(path) as stream:
-            table = pq.ParquetFile(stream).read(columns=["image_id", "uri", "reason"])
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise FacebatchError(f"{path} cannot be read: {error}; run `facebatch verify {dataset.root}`") from error
+            table = pq.ParquetFile(stream).read(columns=["image_id", "uri", "member", "shard_id", "reason"])
+    except (pa.ArrowException, OSError, ValueError, StorageError) as error:
+        raise FacebatchError(
+            f"{path} cannot be read, so nothing was erased: {error}; run `facebatch verify {dataset.root}`"
+        ) from error
     return table.filter(_named(table, wanted))
 
 
@@ -96,9 +119,7 @@ def _without(dataset: Dataset, guard: Guard, old: Record, wanted: pa.Array) -> t
     images, faces = _table(dataset, old.images), _table(dataset, old.faces)
     named = _named(images, wanted)
     going = images.filter(pc.and_(named, pc.invert(_is_erased(images))))
-    rows = [_emptied(images.filter(named))]
-    if not old.retryable:
-        rows.append(images.filter(pc.invert(named)))
+    rows = [_emptied(images.filter(named)), images.filter(pc.invert(named))]
     left = faces.filter(pc.invert(pc.is_in(faces["image_id"], going["image_id"].combine_chunks())))
     table = pa.concat_tables(rows).sort_by([("shard_id", "ascending"), ("index", "ascending")])
     rewrite(dataset, guard, old, [old.name], table, left, _counts(table))

@@ -39,7 +39,8 @@ class Preview:
 
 
 def preview(data: bytes) -> Preview:
-    """The largest preview of a raw file. Raises Undecodable."""
+    """The largest preview of a raw file, which must lie in it as it is: where a file is cut off, LibRaw fills with what
+    lay in memory, another picture's end or this one's. Raises Undecodable."""
     rawpy = plugin("RAW")
     try:
         with rawpy.imread(io.BytesIO(data)) as raw:
@@ -58,19 +59,13 @@ def preview(data: bytes) -> Preview:
         raise Undecodable(Reason.CORRUPT, f"RAW: {_words(error)}") from error
     if found.format == rawpy.ThumbFormat.JPEG:
         jpeg, known = _as_embedded(found.data)
-        _must_lie_in(data, jpeg[_MARKER:])
+        if jpeg[_MARKER:] not in data:
+            raise Undecodable(Reason.TRUNCATED, "RAW: the file ends before its preview does")
         return Preview(jpeg, "JPEG", turn, known)
-    _must_lie_in(data, found.data.tobytes())
+    if found.data.tobytes() not in data:
+        advice = "its preview is cut off, or a bitmap of another kind than 8 bit RGB; develop it to JPEG or TIFF"
+        raise Undecodable(Reason.UNSUPPORTED_FORMAT, f"RAW: {advice}")
     return Preview(_pnm(found.data), "PNM", turn)
-
-
-def _must_lie_in(file: bytes, embedded: bytes) -> None:
-    """Where a file is cut off, LibRaw fills with what lay in memory: another picture's end, or this one's."""
-    if embedded not in file:
-        raise Undecodable(
-            Reason.TRUNCATED,
-            "RAW: the file ends before its preview does, or holds it in another form; develop it to JPEG or TIFF",
-        )
 
 
 def read_preview(image: Image.Image, found: Preview, data: bytes) -> Exif:

@@ -30,7 +30,7 @@ def carried(dataset: Dataset, file: File) -> bytes:
     if hashlib.sha256(data).hexdigest() != file.sha256:
         raise FacebatchError(
             f"{dataset.path(file.path)} is not the file that was committed (its sha256 differs), so its rows cannot be "
-            f"carried over: run `facebatch verify {dataset.root}`"
+            f"carried over: run `facebatch verify {dataset.root}`, or leave them as they are"
         )
     return data
 
@@ -65,7 +65,8 @@ def rewrite(
         counts=counts,
         replaces=replaces,
     )
-    commit(dataset, guard, new, [(images_file, images_data), (faces_file, faces_data)])
+    if not commit(dataset, guard, new, [(images_file, images_data), (faces_file, faces_data)]):
+        raise FacebatchError(f"{dataset.root} has a record {name} already, which this run alone can have written")
 
 
 def _file(path: str, table: pa.Table) -> tuple[File, bytes]:

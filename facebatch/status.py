@@ -41,8 +41,9 @@ def status(dataset: Dataset) -> Iterator[Row]:
     last = epochs.standing(dataset)
     if last:
         finished = bool(shards) and not todo
+        noted = (dataset.run(epoch) for epoch in range(last.epoch, 0, -1))
+        record = next((run for run in noted if run), None)  # erasing notes nothing
         yield "run", str(last.epoch), describe(last, finished)
-        record = dataset.run(last.epoch)
         if record and not _at_work(last):
             if not finished:
                 yield "next", "", _command(record)
@@ -68,7 +69,7 @@ def _command(record: dict[str, Any], retry: Reason | None = None) -> str:
 def describe(last: Standing, finished: bool) -> str:
     """How the last run stands, and what there is to do."""
     beat = f", last heartbeat {clock(last.quiet)} ago" if last.quiet is not None else ""
-    go_on = "" if finished else "; run the same command again to go on"
+    go_on = "" if finished else "; run `facebatch index` again to go on"
     if last.ended:
         return f"came to its end{go_on}"
     if _at_work(last):

@@ -15,7 +15,9 @@ SOUND: dict[str, Any] = {"name": "numpy", "version": "2.0", "vulns": []}
 KNOWN: dict[str, Any] = {
     "name": "pillow",
     "version": "9.0.0",
-    "vulns": [{"id": "PYSEC-2023-175", "fix_versions": ["10.0.1"], "description": "libwebp"}],
+    "vulns": [
+        {"id": "PYSEC-2023-175", "aliases": ["CVE-2023-4863"], "fix_versions": ["10.0.1"], "description": "libwebp"}
+    ],
 }
 UNKNOWN: dict[str, Any] = {"name": "ours", "skip_reason": "Dependency not found"}
 
@@ -27,8 +29,9 @@ def test_a_known_vulnerability_fails_and_names_its_mend() -> None:
     )
 
 
-def test_one_that_is_accepted_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(advisories.ACCEPTED, "PYSEC-2023-175", "no WebP is decoded by it")
+@pytest.mark.parametrize("name", ["PYSEC-2023-175", "CVE-2023-4863"])
+def test_one_that_is_accepted_does_not(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(advisories.ACCEPTED, name, "no WebP is decoded by it")
     assert judged([SOUND, KNOWN]) == (0, ["2 packages audited, 0 advisories"])
 
 
@@ -41,6 +44,7 @@ def test_what_was_not_audited_is_said() -> None:
     ("script", "said"),
     [
         ("echo no route to host >&2; exit 1", (0, ["NOT AUDITED: no advisory database answered: no route to host"])),
+        ("echo unrecognized arguments >&2; exit 2", (1, ["the auditor failed: unrecognized arguments"])),
         (
             f"echo '{json.dumps({'dependencies': [KNOWN]})}'; exit 1",
             (1, ["1 packages audited, 1 advisories", "pillow 9.0.0: PYSEC-2023-175, mended in 10.0.1"]),

@@ -331,7 +331,7 @@ def test_a_container_with_fewer_images_than_the_dataset_is_a_problem(
     assert problems[0] == f"{path} b.jpg: its source has no image number 2 any more"
 
 
-@pytest.mark.parametrize("reason", ["WORKER_CRASH", "TIMEOUT", "OUT_OF_MEMORY", "SOURCE_CHANGED"])
+@pytest.mark.parametrize("reason", ["WORKER_CRASH", "TIMEOUT", "OUT_OF_MEMORY", "SOURCE_CHANGED", "ERASED"])
 def test_what_crashed_a_worker_or_was_replaced_is_not_computed_again(
     dataset: Dataset, models: Networks, monkeypatch: pytest.MonkeyPatch, reason: str
 ) -> None:

@@ -135,6 +135,9 @@ def test_images_to_erase_are_named_by_options_in_files_and_on_stdin(
     monkeypatch.setattr(sys, "stdin", io.StringIO("/photos/1.jpg\n/photos/5.jpg\n"))
     assert run("erase", dataset.root, "--list", "-", "storage.retries=1") == 0
     assert capsys.readouterr().out == "1 images and their 2 faces are erased\n1 images had been before\n"
+    monkeypatch.setattr(sys, "stdin", io.StringIO("/p/a\x85b.jpg\r\n"))
+    assert run("erase", dataset.root, "--list", "-", "--image", "/photos/\udcff.jpg") == 2
+    assert "2 of 2 names" in capsys.readouterr().err, "no line break but one ends a name"
     assert run("erase", dataset.root, "--image", "/photos/none.jpg") == 2
     assert "nothing was erased" in capsys.readouterr().err
     assert run("verify", dataset.root) == 0

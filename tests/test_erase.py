@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from facebatch import epochs, ledger
+from facebatch import config, epochs, ledger, plan
 from facebatch.dataset import Dataset
 from facebatch.epochs import taken
 from facebatch.erase import Erased, erase
@@ -18,14 +19,16 @@ from facebatch.ledger import State, record_path
 from facebatch.reasons import Reason
 from facebatch.release import chosen, release
 from facebatch.sink import Writer
-from facebatch.storage import Storage
+from facebatch.sources import Kind, Source
+from facebatch.storage import Object, Storage
+from facebatch.work import Work
 from tests.test_epochs import Blind, owned_by_a_dead_process
 from tests.test_sink import FACTS, work
 
 
 @pytest.fixture
 def dataset(place: tuple[Storage, str]) -> Dataset:
-    """Rows 0 to 6 of one shard in two commits, two faces each but for number 3, which is corrupt; and number 7, which
+    """Rows 0 to 6 of one shard in two commits, two faces each but for number 3, which is corrupt; and 7 and 8, which
     could not be read."""
     made = Dataset.at(*place)
     with taken(made) as epoch:
@@ -64,7 +67,7 @@ def test_the_faces_are_gone_and_the_row_says_why(dataset: Dataset) -> None:
             continue
         left = {name for name, value in now.items() if value is not None}
         assert left <= {
-            *("image_id", "uri", "member", "shard_id", "index", "size_bytes", "etag", "mtime_ns"),
+            *("image_id", "uri", "member", "shard_id", "index", "size_bytes"),
             *("status", "reason", "n_faces"),
         }
         assert (now["status"], now["reason"], now["n_faces"]) == ("skipped", "ERASED", 0)
@@ -82,11 +85,37 @@ def test_the_sums_stay_whole_and_nothing_is_left_to_do(dataset: Dataset) -> None
     }
 
 
-def test_an_image_that_was_to_be_tried_again_is_final_now(dataset: Dataset) -> None:
-    assert _erased(dataset, "/photos/7.jpg") == Erased(1, 0, 0)
-    now = ledger.state(dataset)
-    assert now.done == {"s1": [(0, 8)]}, "the other one is still to be done"
-    assert not any(record.retryable for record in now.records)
+def test_what_is_to_be_tried_again_has_no_faces_yet(dataset: Dataset) -> None:
+    before = ledger.state(dataset).records
+    with pytest.raises(UsageError, match=r"1 of these images are to be tried again .* '/photos/7.jpg', so nothing was"):
+        _erased(dataset, "/photos/1.jpg", "/photos/7.jpg")
+    assert ledger.state(dataset).records == before
+
+
+def test_all_members_of_a_container_go_by_its_uri_and_one_by_its_id(tmp_path: Path) -> None:
+    """Once it is indexed to its end, or a later run would index the rest."""
+    made = Dataset.at(Storage(), str(tmp_path))
+    plan.freeze(made, 0, [Source(Kind.TAR, Object("/a.tar", 10, None, 1), rows=None)], config.Shards())
+    shard = plan.shards(made)[0].shard_id
+
+    def member(index: int) -> Work:
+        done = work(index, 2, shard)
+        done.uri, done.member = "/a.tar", f"{index}.jpg"
+        return done
+
+    with taken(made) as epoch:
+        ledger.settle(made, epoch.number)
+        Writer(made, epoch.guard, FACTS).write([member(0), member(1)])
+    assert _erased(made, image_id("/a.tar", "0.jpg")) == Erased(1, 2, 0)
+    with pytest.raises(UsageError, match=r"'/a.tar' is not indexed to its end, .* run `facebatch index` first"):
+        _erased(made, "/a.tar")
+    with taken(made) as epoch:
+        ledger.settle(made, epoch.number)
+        Writer(made, epoch.guard, FACTS).write([member(2)])
+        ledger.write_end(made, epoch.number, shard, 3, [])
+    assert _erased(made, "/a.tar") == Erased(2, 4, before=1)
+    assert _rows(made, "faces").num_rows == 0
+    assert not ledger.state(made).missing(plan.shards(made)[0])
 
 
 def test_what_is_erased_stays_so(dataset: Dataset) -> None:
@@ -120,17 +149,24 @@ def test_records_without_such_an_image_are_not_written_anew(dataset: Dataset) ->
 
 
 def test_a_table_that_is_not_the_one_that_was_committed_is_not_carried_over(dataset: Dataset) -> None:
-    (record,) = (r for r in ledger.state(dataset).records if r.images.rows == 5)
-    good = dataset.storage.read(dataset.path(record.faces.path))[0]
-    dataset.storage.put(dataset.path(record.faces.path), good + b"x")
+    """What was erased before it is erased: no object with these faces is left."""
+    first, last = (r for r in ledger.state(dataset).records if not r.retryable)
+    good = dataset.storage.read(dataset.path(last.faces.path))[0]
+    dataset.storage.put(dataset.path(last.faces.path), good + b"x")
+    names = [f"/photos/{record.ranges['s1'][0][0]}.jpg" for record in (first, last)]
     with pytest.raises(FacebatchError, match="its sha256 differs.*run `facebatch verify"):
-        _erased(dataset, "/photos/1.jpg")
+        _erased(dataset, *names)
+    assert dataset.storage.stat(dataset.path(first.faces.path)) is None
+    dataset.storage.put(dataset.path(last.faces.path), good)
+    assert _erased(dataset, *names) == Erased(1, 2, before=1)
 
 
 def test_a_table_that_cannot_be_read_is_named(dataset: Dataset) -> None:
     record = ledger.state(dataset).records[0]
     dataset.storage.put(dataset.path(record.images.path), b"PAR1 and no more")
-    with pytest.raises(FacebatchError, match=f"{record.images.path} cannot be read: .*; run `facebatch verify"):
+    with pytest.raises(
+        FacebatchError, match=f"{record.images.path} cannot be read, so nothing was erased: .*; run `facebatch verify"
+    ):
         _erased(dataset, "/photos/1.jpg")
 
 

@@ -9,6 +9,7 @@ import pytest
 from facebatch import config, epochs, ledger, plan
 from facebatch.dataset import Dataset
 from facebatch.epochs import Standing
+from facebatch.erase import erase
 from facebatch.reasons import Reason
 from facebatch.sink import Writer
 from facebatch.sources import Kind, Source
@@ -49,7 +50,7 @@ def test_it_tells_what_is_done_and_what_is_not(dataset: Dataset) -> None:
     assert (table["ok"], table["no_face"], table["failed"], table["faces"]) == ("2", "3", "1 CORRUPT 1", "2")
     assert table["left"] == "4 and what 1 unread containers hold"
     assert table["shards"] == "0 of 2 done, 5.0 MB to do"
-    assert table["run"] == "1 came to its end; run the same command again to go on"
+    assert table["run"] == "1 came to its end; run `facebatch index` again to go on"
     assert table["models"] == "yunet-n, edgeface-xs; contract c1"
 
 
@@ -61,7 +62,7 @@ def test_it_tells_a_run_at_work_from_one_that_was_killed(dataset: Dataset) -> No
     killed_run(dataset)
     owned_by_a_dead_process(dataset, 3)
     assert _table(dataset)["run"].startswith("3 stopped without an end (process ")
-    assert "run the same command again to go on" in _table(dataset)["run"]
+    assert "run `facebatch index` again to go on" in _table(dataset)["run"]
     settings = config.load(None, ["run.layout=split", "storage.region=x"], inputs=("/my photos",), output="/out")
     dataset.note_run(3, begun(settings))
     assert _table(dataset)["next"] == (
@@ -112,3 +113,15 @@ def test_a_dataset_before_its_first_run_has_no_run(tmp_path: Path) -> None:
     table = _table(empty)
     assert table["images"] == "0 of 0 planned"
     assert "run" not in table
+
+
+def test_behind_an_erase_it_still_tells_what_to_type(dataset: Dataset) -> None:
+    """Erasing takes a number as a run does, and notes nothing."""
+    dataset.note_run(1, begun(config.load(None, [], inputs=("/photos",), output=dataset.root)))
+    before = _table(dataset)["next"]
+    assert before.startswith("facebatch index --input /photos")
+    with epochs.taken(dataset) as epoch:
+        erase(dataset, epoch.guard, ledger.settle(dataset, epoch.number), ["/photos/1.jpg"])
+    now = _table(dataset)
+    assert now["run"] == "2 came to its end; run `facebatch index` again to go on"
+    assert (now["next"], now["skipped"]) == (before, "1 ERASED 1")

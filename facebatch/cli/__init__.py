@@ -29,6 +29,7 @@ from facebatch.cli.base import (
 )
 from facebatch.dataset import Dataset
 from facebatch.errors import FacebatchError, UsageError
+from facebatch.ids import printable
 from facebatch.storage import Storage
 
 
@@ -135,7 +136,9 @@ def _erase(arguments: argparse.Namespace) -> int:
     from facebatch.erase import erase
 
     settings = config.load(arguments.config, arguments.settings)
-    names = [*(arguments.image or ()), *(_lines(arguments.list) if arguments.list else ())]
+    names = [
+        printable(name) for name in (*(arguments.image or ()), *(_lines(arguments.list) if arguments.list else ()))
+    ]
     if not names:
         raise UsageError("there is nothing to erase: name images with --image or --list")
     dataset = Dataset.at(Storage(settings.storage), arguments.output)
@@ -150,10 +153,10 @@ def _erase(arguments: argparse.Namespace) -> int:
 
 def _lines(file: str) -> list[str]:
     try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text()
+        text = sys.stdin.read() if file == "-" else Path(file).read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} cannot be read: {error}") from error
-    return [line for line in text.splitlines() if line]
+    return [name for line in text.split("\n") if (name := line.removesuffix("\r"))]  # names may hold other breaks
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -206,7 +209,13 @@ def _parser() -> argparse.ArgumentParser:
 
     erase = command(commands, "erase", _erase, "delete the faces of images from a dataset, for good")
     erase.add_argument("output", metavar="OUT", help="the dataset's folder or URI")
-    erase.add_argument("--image", action="append", metavar="NAME", help="its image_id or uri in the images table")
+    erase.add_argument(
+        "--image",
+        action="append",
+        metavar="NAME",
+        help="its image_id or uri, as the images table has it; that of a tar or table names all its members. May be "
+        "repeated",
+    )
     erase.add_argument("--list", metavar="FILE", help="a file of such names, one in each line; - is stdin")
     configured(erase)
 

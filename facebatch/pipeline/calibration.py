@@ -34,7 +34,8 @@ _WORTH = 32
 _PLACES = 3
 """Shards that are sampled: archives are sorted by age, and photographs grow with their cameras."""
 _PATIENCE = 120.0
-"""Seconds for all of it: the process, reading, the first call on a GPU, and four of computing."""
+"""Seconds without a move of the rehearsal, and then for all of the sample: the process, reading, the first call on a
+GPU, and four of computing."""
 
 
 def calibrate(
@@ -62,6 +63,7 @@ def calibrate(
         ray.cancel(task, force=True)
         return None, f"not calibrated: no answer in {_PATIENCE:g} s"
     except (ray.exceptions.RayError, FacebatchError) as error:
+        ray.cancel(task, force=True)  # it may be the rehearsal that failed
         cause = getattr(error, "cause", None) or error
         return None, f"not calibrated: {(str(cause).strip().splitlines() or [type(cause).__name__])[0]}"
     return sample, f"calibrated on {sample.images} images: {sample.words}"

@@ -24,7 +24,7 @@ from facebatch.pipeline.datasink import CommitSink
 from facebatch.pipeline.datasource import ShardSource
 from facebatch.pipeline.desk import RemoteJournal, counted
 from facebatch.pipeline.pools import TASK_CPUS, Layout, Pool
-from facebatch.pipeline.watch import Watch, tell
+from facebatch.pipeline.watch import Watch, forget, tell
 from facebatch.reader import Reader
 from facebatch.sink import Writer
 from facebatch.stages import ChipStage, DecodeStage, DetectStage, EmbedStage, FusedStage, Place, Stage
@@ -87,7 +87,14 @@ def put(networks: Networks) -> dict[str, Any]:
 
 def run(job: Job, source: ShardSource, layout: Layout, writer: Writer) -> None:
     """Index all shards of the source. Returns when every row is committed; raises what a worker raised."""
-    _configure(job)
+    context = _configure(job)
+    try:
+        _flow(job, source, layout, writer)
+    finally:
+        forget(context)
+
+
+def _flow(job: Job, source: ShardSource, layout: Layout, writer: Writer) -> None:
     retries = _remote_args(max_retries=job.config.run.restarts)
     rows = ray.data.read_datasource(
         source,
@@ -238,7 +245,7 @@ def rehearse(patience: float) -> None:
     patience: seconds without progress after which ExecutionTimeoutError is raised.
     """
     _quiet().execution_no_progress_timeout_s = patience
-    rows = ray.data.range(1, override_num_blocks=1)
+    rows = ray.data.from_items([0])
     rows.map_batches(_as_it_is, batch_format="pyarrow", num_cpus=TASK_CPUS).materialize()
 
 
@@ -255,7 +262,7 @@ def _quiet() -> DataContext:
     return context
 
 
-def _configure(job: Job) -> None:
+def _configure(job: Job) -> DataContext:
     context = _quiet()
     tell(context, job.desk, job.config.run.unreadable)
     context.target_max_block_size = 1  # each parcel is a block of its own, as the reader has made it
@@ -264,3 +271,4 @@ def _configure(job: Job) -> None:
     context.wait_for_min_actors_s = 300  # a pool that cannot start fails the job, and does not crawl
     context.execution_no_progress_timeout_s = job.config.run.patience
     context.custom_execution_callback_classes = [Watch]
+    return context

@@ -41,6 +41,14 @@ def tell(context: Any, desk: Any, share: float) -> None:
     context.set_config(_SHARE, share)
 
 
+def forget(context: Any) -> None:
+    """Take it back when the job is over: Ray Data sends all that it holds with the next one, which may run on another
+    Ray, where the desk's handle ends the process."""
+    for key in (_DESK, _SHARE):
+        context.remove_config(key)
+    context.custom_execution_callback_classes = []
+
+
 class Watch(ExecutionCallback):
     """Raises Stranded or Spent in Ray Data's loop, which ends the execution. Made by Ray, one for each execution."""
 

@@ -111,9 +111,8 @@ class Cloud:
             try:
                 return next(stream, None)
             except BaseError as error:
-                stream = (
-                    None  # the next attempt begins behind what was given; a broken stream would say it is at its end
-                )
+                # The next attempt begins behind what was given; a broken stream would say that it is at its end.
+                stream = None
                 if last is not None and kind not in _SORTED:
                     raise StorageError(f"{self._root}/{prefix}: {_words(error)}") from error
                 raise

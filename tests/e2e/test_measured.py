@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -43,6 +45,41 @@ def test_a_sample_that_cannot_be_read_stops_no_run(tmp_path: Path) -> None:
     done = run([tmp_path / "photos"], tmp_path / "out", "run.calibrate=2")
     assert "not calibrated: no image of the sample can be read" in done.remarks
     assert done.summary.totals["failed"] == 64
+
+
+TWICE = """
+from ray.data import DataContext
+from facebatch.pipeline import job
+from facebatch.pipeline.cluster import connected
+from facebatch.pipeline.desk import Desk
+from facebatch.pipeline.watch import forget, tell
+
+with connected(None):
+    tell(DataContext.get_current(), Desk().handle, 0.5)
+forget(DataContext.get_current())
+with connected(None):
+    job.rehearse(60)
+print("rehearsed")
+"""
+
+
+def test_the_sample_of_a_run_on_another_ray_knows_nothing_of_the_last_one() -> None:
+    """As when nodes were lost and the run is laid out anew: a handle of a Ray that is gone ends the process."""
+    done = subprocess.run([sys.executable, "-c", TWICE], capture_output=True, text=True, timeout=300, check=False)
+    assert done.stdout.endswith("rehearsed\n"), done.stderr
+
+
+def test_what_was_erased_no_later_run_brings_back(tmp_path: Path) -> None:
+    archives.photos(tmp_path / "photos", 6)
+    first = run([tmp_path / "photos"], tmp_path / "out")
+    name = first.images()[0]["uri"]
+    done = command("erase", str(tmp_path / "out"), "--image", name)
+    assert (done.returncode, done.stdout) == (0, "1 images and their 1 faces are erased\n"), done.stderr
+    archives.photos(tmp_path / "photos", 8)
+    again = run([tmp_path / "photos"], tmp_path / "out")
+    assert (again.summary.totals["ok"], again.summary.totals["skipped/ERASED"]) == (7, 1)
+    assert name not in again.faces()["uri"].to_pylist()
+    assert command("verify", str(tmp_path / "out")).returncode == 0
 
 
 def test_a_storage_that_fails_for_all_images_stops_the_run_and_the_next_one_goes_on(

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any, NoReturn
+
+import pytest
+from ray.data import DataContext
+
+from facebatch import config
+from facebatch.pipeline import job
 from facebatch.pipeline.job import batched
+from facebatch.pipeline.watch import Watch
 from facebatch.work import Work
 
 
@@ -23,3 +32,21 @@ def test_and_no_more_than_so_many_bytes_or_a_larger_one_with_what_came_before() 
 def test_what_could_not_be_read_weighs_nothing() -> None:
     works = [Work("shard", k, "a", "", 100) for k in range(5)]
     assert [len(batch) for batch in batched(works, 32, most_bytes=10)] == [5]
+
+
+def test_what_a_job_leaves_with_ray_data_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next job of this process may run on another Ray, which knows nothing of the desk."""
+    context = DataContext.get_current()
+
+    def ended(*_: object) -> NoReturn:
+        assert context.get_config("facebatch.desk") == "the desk"
+        assert context.custom_execution_callback_classes == [Watch]
+        raise RuntimeError("as when nodes are lost")
+
+    monkeypatch.setattr(job, "_flow", ended)
+    asked: Any = SimpleNamespace(desk="the desk", config=config.load(None, []))
+    nothing: Any = None
+    with pytest.raises(RuntimeError, match="as when nodes are lost"):
+        job.run(asked, nothing, nothing, nothing)
+    assert context.get_config("facebatch.desk") is None
+    assert context.custom_execution_callback_classes == []
