@@ -29,6 +29,7 @@ from facebatch.ledger import ABSENT, File, Record, State
 from facebatch.plugins import is_absent
 from facebatch.reasons import Reason, Status
 from facebatch.rewrite import carried, rewrite
+from facebatch.sources import Kind
 from facebatch.storage import StorageError
 
 _KEPT = ("image_id", "uri", "member", "shard_id", "index", "size_bytes")
@@ -59,7 +60,7 @@ def erase(dataset: Dataset, guard: Guard, state: State, names: Collection[str]) 
             n_images, n_faces = _without(dataset, guard, record, wanted)
             images, faces = images + n_images, faces + n_faces
     finally:
-        if images:
+        if hit:  # whatever was counted: of a commit the answer may be lost
             ledger.sweep(dataset, guard, ledger.state(dataset))
     return Erased(images, faces, before)
 
@@ -68,14 +69,11 @@ def _found(dataset: Dataset, state: State, wanted: pa.Array) -> tuple[list[Recor
     """The records that hold something to erase, and how many of these images are erased already."""
     missing, hit, before = set(wanted.to_pylist()), [], 0
     unread: list[str] = []
-    containers: dict[str, str] = {}
     with ThreadPoolExecutor(16, thread_name_prefix="erase") as threads:  # small reads: the wait is the round trip
         looks = threads.map(partial(_look, dataset, wanted), state.records)
         for record, rows in zip(state.records, looks, strict=True):
             missing -= {*rows["image_id"].to_pylist(), *rows["uri"].to_pylist()}
             unread += rows["uri"].to_pylist() if record.retryable else []
-            of_many = rows.filter(pc.and_(pc.is_in(rows["uri"], wanted), pc.not_equal(rows["member"], "")))
-            containers |= zip(of_many["shard_id"].to_pylist(), of_many["uri"].to_pylist(), strict=True)
             erased = rows["reason"].to_pylist().count(Reason.ERASED)
             before += erased
             if rows.num_rows > erased:
@@ -91,14 +89,18 @@ def _found(dataset: Dataset, state: State, wanted: pa.Array) -> tuple[list[Recor
             f"{len(unread)} of these images are to be tried again and have no faces yet, e.g. {unread[0]!r}, so "
             "nothing was erased: name them when a run of `facebatch index` has computed them"
         )
-    if containers:
-        todo = [shard.shard_id for shard in plan.shards(dataset) if state.missing(shard)]
-        if left := sorted({containers[name] for name in todo if name in containers}):
-            raise UsageError(
-                f"{left[0]!r} is not indexed to its end, and a later run would index the rest, so nothing was erased: "
-                "run `facebatch index` first"
-            )
+    if left := sorted(_unfinished(dataset, state) & set(wanted.to_pylist())):
+        raise UsageError(
+            f"{left[0]!r} is not indexed to its end, and a later run would index the rest, so nothing was erased: run "
+            "`facebatch index` first, or name images in it by their image_id"
+        )
     return hit, before
+
+
+def _unfinished(dataset: Dataset, state: State) -> set[str]:
+    """The tars and tables of which a run still has to read something."""
+    todo = [s for s in plan.shards(dataset) if s.kind in (Kind.TAR, Kind.ROWS) and state.missing(s)]
+    return {source.object.uri for shard in todo for source in plan.sources(dataset, shard)}
 
 
 def _look(dataset: Dataset, wanted: pa.Array, record: Record) -> pa.Table:
@@ -106,7 +108,7 @@ def _look(dataset: Dataset, wanted: pa.Array, record: Record) -> pa.Table:
     path = dataset.path(record.images.path)
     try:
         with dataset.storage.open(path) as stream:
-            table = pq.ParquetFile(stream).read(columns=["image_id", "uri", "member", "shard_id", "reason"])
+            table = pq.ParquetFile(stream).read(columns=["image_id", "uri", "reason"])
     except (pa.ArrowException, OSError, ValueError, StorageError) as error:
         raise FacebatchError(
             f"{path} cannot be read, so nothing was erased: {error}; run `facebatch verify {dataset.root}`"

@@ -14,7 +14,7 @@ from typing import Any
 
 ACCEPTED: dict[str, str] = {}
 """Advisories that do not concern us, by id, and why."""
-_UNREACHED = ("connection", "connect to", "timed out", "network", "resolve", "unreachable", "no route")
+_UNREACHED = ("connection", "connect to", "timed out", "network", "name resolution", "unreachable", "no route")
 """Words of an auditor that has got no answer."""
 
 
@@ -39,6 +39,8 @@ def audit(auditor: str, pins: str) -> tuple[int, list[str]]:
 
 def judged(packages: list[dict[str, Any]]) -> tuple[int, list[str]]:
     """What pip-audit has found, as its JSON has it."""
+    if not packages:
+        return 1, ["no package is pinned, so nothing was audited"]
     skipped = [package["name"] for package in packages if "skip_reason" in package]
     found = [
         f"{package['name']} {package['version']}: {one['id']}, mended in {' '.join(one['fix_versions']) or 'none'}"

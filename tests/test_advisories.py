@@ -40,6 +40,10 @@ def test_what_was_not_audited_is_said() -> None:
     assert judged([UNKNOWN]) == (0, ["NOT AUDITED: the advisory database knows none of 1 packages"])
 
 
+def test_an_empty_list_of_pins_is_no_audit() -> None:
+    assert judged([]) == (1, ["no package is pinned, so nothing was audited"])
+
+
 @pytest.mark.parametrize(
     ("script", "said"),
     [

@@ -19,18 +19,23 @@ from facebatch.ledger import State, record_path
 from facebatch.reasons import Reason
 from facebatch.release import chosen, release
 from facebatch.sink import Writer
-from facebatch.sources import Kind, Source
+from facebatch.sources import Columns, Kind, Source
 from facebatch.storage import Object, Storage
 from facebatch.work import Work
+from tests.faults.world import Fragile, Killed
 from tests.test_epochs import Blind, owned_by_a_dead_process
 from tests.test_sink import FACTS, work
 
 
 @pytest.fixture
 def dataset(place: tuple[Storage, str]) -> Dataset:
+    return _a_dataset(*place)
+
+
+def _a_dataset(storage: Storage, root: str) -> Dataset:
     """Rows 0 to 6 of one shard in two commits, two faces each but for number 3, which is corrupt; and 7 and 8, which
     could not be read."""
-    made = Dataset.at(*place)
+    made = Dataset.at(storage, root)
     with taken(made) as epoch:
         ledger.settle(made, epoch.number)
         writer = Writer(made, epoch.guard, FACTS)
@@ -118,6 +123,22 @@ def test_all_members_of_a_container_go_by_its_uri_and_one_by_its_id(tmp_path: Pa
     assert not ledger.state(made).missing(plan.shards(made)[0])
 
 
+def test_a_table_of_which_a_part_has_no_row_yet_is_not_erased_by_its_uri(tmp_path: Path) -> None:
+    made = Dataset.at(Storage(), str(tmp_path))
+    table = Object("/rows.parquet", 10, None, 1)
+    groups = [Source(Kind.ROWS, table, part=k, rows=1, start=k, columns=Columns("image")) for k in range(2)]
+    plan.freeze(made, 0, groups, config.Shards())
+    first = work(0, 2, plan.shards(made)[0].shard_id)
+    first.uri, first.member = table.uri, "0"
+    with taken(made) as epoch:
+        ledger.settle(made, epoch.number)
+        Writer(made, epoch.guard, FACTS).write([first])
+    with pytest.raises(UsageError, match=r"'/rows.parquet' is not indexed to its end, .* name images in it by their"):
+        _erased(made, table.uri)
+    assert _rows(made, "faces").num_rows == 2
+    assert _erased(made, image_id(table.uri, "0")) == Erased(1, 2, 0)
+
+
 def test_what_is_erased_stays_so(dataset: Dataset) -> None:
     _erased(dataset, "/photos/1.jpg")
     files = {o.uri for o in dataset.storage.objects(dataset.path("faces") + "/")}
@@ -129,6 +150,33 @@ def test_what_is_erased_stays_so(dataset: Dataset) -> None:
     assert state.totals()["skipped/ERASED"] == 2
     with pytest.raises(UsageError, match="'ERASED' cannot be retried: its faces were erased"):
         chosen(["ERASED"])
+
+
+def test_killed_at_any_write_it_loses_nothing_and_the_same_command_finishes(tmp_path: Path) -> None:
+    whole = _a_dataset(Storage(), str(tmp_path / "whole"))
+    names = ["/photos/1.jpg", "/photos/5.jpg"]
+    _erased(whole, *names)
+    wanted = [_rows(whole, table).to_pylist() for table in ("images", "faces")]
+    kills = 0
+    while True:
+        storage, root = Fragile(tmp_path), str(tmp_path / f"{kills}")
+        made = _a_dataset(storage, root)
+        storage.last_write = storage.writes + kills
+        try:
+            _erased(made, *names)
+        except Killed:
+            kills += 1
+        else:
+            break
+        again = Dataset.at(Storage(), root)
+        if last := epochs.last_epoch(again):
+            owned_by_a_dead_process(again, last)
+        left = ledger.state(again)
+        assert left.done == {"s1": [(0, 7)]}, f"after {kills - 1} writes"
+        done = _erased(again, *names)
+        assert (done.images + done.before, ledger.state(again).done) == (2, left.done)
+        assert [_rows(again, table).to_pylist() for table in ("images", "faces")] == wanted, f"after {kills - 1} writes"
+    assert kills > 10
 
 
 def test_a_name_that_no_row_has_erases_nothing(dataset: Dataset) -> None:
