@@ -156,6 +156,13 @@ class Run:
     """Seconds in which nothing moves before a run gives up. Longer than `storage.retries` take."""
     address: str | None = None
     """A Ray cluster; without it RAY_ADDRESS, else a Ray of its own on this machine."""
+    labels: tuple[Annotated[str, Field(pattern=r"^[^=,!()]+=[^=,!()]+$")], ...] = ()
+    """Of a cluster only nodes that carry all these labels, each KEY=VALUE, take part."""
+    min_cpus: Count = 0
+    """CPUs that must be there, and free, before a run is laid out. A cluster that scales is asked for them."""
+    min_gpus: Count = 0
+    scale_seconds: Positive = 600
+    """Seconds that a cluster is given for them."""
     retry: tuple[str, ...] = ()
     """Reasons whose rows are computed again (`facebatch.release`)."""
 

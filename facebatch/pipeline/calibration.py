@@ -20,6 +20,7 @@ from facebatch.errors import FacebatchError
 from facebatch.forecast import Sample
 from facebatch.networks import Networks
 from facebatch.pipeline import job as jobs
+from facebatch.pipeline.nodes import selector
 from facebatch.pipeline.pools import TASK_CPUS
 from facebatch.plan import Shard
 from facebatch.session import CUDA
@@ -53,11 +54,13 @@ def calibrate(
         return None, f"not calibrated: {images} images are done before a sample of {wanted} has paid"
     sources = chosen(dataset, todo, wanted, Base.at(config.base_uri))
     # What a process holds of a GPU goes only with the process; on a CPU it stays, and reads.
-    place = {"num_gpus": 1, "max_calls": 1} if provider == CUDA else {}
+    place: dict[str, Any] = {"num_gpus": 1, "max_calls": 1} if provider == CUDA else {}
+    if labels := selector(config.run):
+        place["label_selector"] = labels
     asked = config, models, dataset.storage, sources, provider, wanted  # storage with the driver's credentials
     task = _measured.options(num_cpus=TASK_CPUS, **place).remote(*asked)
     try:
-        jobs.rehearse(_PATIENCE)
+        jobs.rehearse(config.run, _PATIENCE)
         sample: Sample = ray.get(task, timeout=_PATIENCE)
     except (ray.exceptions.GetTimeoutError, ExecutionTimeoutError):
         ray.cancel(task, force=True)

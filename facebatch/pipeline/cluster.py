@@ -17,7 +17,6 @@ import ray
 from ray.util.annotations import RayDeprecationWarning
 
 from facebatch.errors import FacebatchError, UsageError
-from facebatch.pipeline.pools import Machine, Node
 
 LOGS = os.path.join(tempfile.gettempdir(), "ray", "session_latest", "logs")
 """Where Ray and its workers write their logs on each machine."""
@@ -39,7 +38,7 @@ _STORE_SHARE = 0.2
 
 
 @contextmanager
-def connected(address: str | None) -> Iterator[Machine]:
+def connected(address: str | None) -> Iterator[None]:
     """A Ray to run on, while the block lasts: the one this process is connected to already, else the cluster at
     `address` or RAY_ADDRESS, else one of our own on this machine.
 
@@ -50,18 +49,12 @@ def connected(address: str | None) -> Iterator[Machine]:
         if ours:
             _connect(address or os.environ.get("RAY_ADDRESS"))
         try:
-            yield _machine()
+            yield
         finally:
             if ours:
                 workers = _workers()
                 ray.shutdown()
                 bury(workers)
-
-
-def _machine() -> Machine:
-    """The nodes of the cluster that are alive."""
-    found = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    return Machine(tuple(Node(r.get("CPU", 0.0), r.get("GPU", 0.0), r.get("memory", 0.0)) for r in found))
 
 
 def bury(workers: list[psutil.Process], patience: float = 5.0) -> None:

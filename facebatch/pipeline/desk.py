@@ -66,6 +66,14 @@ class Desk:
             return {}
         return seats
 
+    def trouble(self) -> str:
+        """Why a worker could not begin, in its own words; '' where none is known to have said so."""
+        try:
+            trouble: str = ray.get(self.handle.trouble.remote(), timeout=_PATIENCE)
+        except ray.exceptions.RayError:
+            return ""
+        return trouble
+
 
 class RemoteJournal:
     """The journal as a worker reaches it: a millisecond for each batch. Small; travels to the workers."""
@@ -96,6 +104,7 @@ class _Desk:
         self._counts: Counter[str] = Counter()
         self._seats: dict[str, list[str]] = {}
         self._first: float | None = None
+        self._trouble = ""
         self._journal = suspects.Journal()
         self._born = time.time()
 
@@ -114,6 +123,14 @@ class _Desk:
         seats = self._seats.setdefault(stage, [])
         if devices or "" not in seats:  # tasks come without end, actors of one GPU each do not
             seats.append(devices)
+
+    def stumbled(self, why: str) -> None:
+        """Note why a worker could not begin. Of the death of an actor Ray tells the last one's reason only, which may
+        be that the others had died."""
+        self._trouble = self._trouble or why
+
+    def trouble(self) -> str:
+        return self._trouble
 
     def seats(self) -> dict[str, list[str]]:
         return {stage: sorted(seats) for stage, seats in sorted(self._seats.items())}

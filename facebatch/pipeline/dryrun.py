@@ -19,10 +19,11 @@ from facebatch.dataset import Dataset
 from facebatch.errors import FacebatchError
 from facebatch.forecast import Reservoir, Sample
 from facebatch.listing import ManifestWriter
-from facebatch.pipeline import calibration
+from facebatch.pipeline import calibration, nodes
 from facebatch.pipeline.cluster import connected
 from facebatch.pipeline.index import BYTES_A_PHOTO, say
-from facebatch.pipeline.pools import Layout, Work, lay_out, provider_of
+from facebatch.pipeline.machine import provider_of
+from facebatch.pipeline.pools import Layout, Work, lay_out
 from facebatch.plan import Listing
 from facebatch.progress import clock, listed
 from facebatch.seen import Seen
@@ -107,7 +108,11 @@ def dry_run(config: Config, console: Console, list_to: str | None = None) -> Ite
     average = measured.bytes / measured.images if isinstance(measured, Sample) else BYTES_A_PHOTO
     images = todo.images + round(todo.unread / average)
     yield "images", f"{images:,}", "to do" if not todo.unread else f"to do, about: {average / 1e3:.0f} kB an image"
-    with connected(config.run.address) as machine:
+    with connected(config.run.address):
+        if lack := nodes.lacking(config.run):
+            yield "layout", "?", f"not known before there is room for {nodes.asked_for(config.run)}, {lack}"
+            return
+        machine = nodes.machine(config.run)
         work = Work(images, todo.bytes or round(images * average), todo.shards)
         provider, _ = provider_of(machine, config.run, providers())
         ours = provider == CPU and calibration.pays(config.run, images)  # it was measured here, on a CPU

@@ -24,11 +24,13 @@ from facebatch.forecast import Sample
 from facebatch.ledger import State
 from facebatch.networks import Networks
 from facebatch.pipeline import job as jobs
+from facebatch.pipeline import nodes
 from facebatch.pipeline.calibration import calibrate
 from facebatch.pipeline.cluster import LOGS, connected
 from facebatch.pipeline.datasource import ShardSource
 from facebatch.pipeline.desk import Desk
-from facebatch.pipeline.pools import Work, lay_out, provider_of
+from facebatch.pipeline.machine import provider_of
+from facebatch.pipeline.pools import Work, lay_out
 from facebatch.pipeline.watch import Stranded
 from facebatch.plan import Listing, Shard
 from facebatch.plugins import Wanted
@@ -81,7 +83,9 @@ def index(config: Config, console: Console) -> Summary:
             say(console, f"{error}; the run goes on from what was committed, laid out anew")
             lost = error
             provider = "cuda" if error.on_gpus else config.run.provider
-            config = replace(config, run=replace(config.run, provider=provider, retry=()))  # released is released
+            # Released is released; and what is lost is not waited for.
+            run = replace(config.run, provider=provider, retry=(), min_cpus=0, min_gpus=0)
+            config = replace(config, run=run)
         except UsageError as error:
             if lost is None:
                 raise
@@ -222,7 +226,9 @@ def _compute(
     counts = [state.left(shard) for shard in todo]
     known = None if None in counts else sum(count or 0 for count in counts)
     images = sum(shard.bytes // BYTES_A_PHOTO + 1 if n is None else n for n, shard in zip(counts, todo, strict=True))
-    with connected(config.run.address) as machine:
+    with connected(config.run.address):
+        nodes.wait_for_room(config.run, partial(say, console))
+        machine = nodes.machine(config.run)
         views = Settings.of(config.detect, chosen.detector.pack).view_bytes
         provider, _ = provider_of(machine, config.run, providers())
         models = jobs.put(chosen)
@@ -245,7 +251,7 @@ def _compute(
             error.on_gpus = layout.pools[0].place.provider == CUDA
             raise
         except (ray.exceptions.RayError, ExecutionTimeoutError) as error:
-            raise _translated(error, config.run) from error
+            raise _translated(error, config.run, desk.trouble()) from error
         seconds = time.time() - (desk.first_byte() or started)
         counted = desk.read()
         spent = {name: round(took, 3) for name, took in parts(counted).items()}
@@ -273,8 +279,11 @@ _DEATHS = (
 """How Ray tells that a process was lost and could not be made good, for want of restarts."""
 
 
-def _translated(error: Exception, run: Run) -> FacebatchError:
-    """What a worker raised, in our words where it is an error of ours; and what the loss of workers comes to."""
+def _translated(error: Exception, run: Run, trouble: str = "") -> FacebatchError:
+    """What a worker raised, in our words where it is an error of ours; and what the loss of workers comes to.
+
+    trouble: why a worker could not begin, where that is known.
+    """
     cause = getattr(error, "cause", None) or error
     words = str(cause).strip().splitlines() or [type(cause).__name__]
     if isinstance(cause, FacebatchError):
@@ -284,6 +293,8 @@ def _translated(error: Exception, run: Run) -> FacebatchError:
             f"nothing has moved for {run.patience} s (run.patience): the cluster may have lost the room that a stage "
             f"needs, or a worker hangs; `ray status` and the logs in {LOGS} on each node tell. {_ON}"
         )
+    if isinstance(cause, _DEATHS) and trouble:
+        return FacebatchError(f"workers could not begin: {trouble}. {_ON}")
     if isinstance(cause, _DEATHS):
         return FacebatchError(
             f"workers died again and again, and were started again {run.restarts} times at most (run.restarts): "

@@ -16,13 +16,14 @@ import ray
 import ray.data
 from ray.data import DataContext
 
-from facebatch.config import Config
+from facebatch.config import Config, Run
 from facebatch.detect import Settings
 from facebatch.networks import Networks
 from facebatch.packs import Model, Pack
 from facebatch.pipeline.datasink import CommitSink
 from facebatch.pipeline.datasource import ShardSource
 from facebatch.pipeline.desk import RemoteJournal, counted
+from facebatch.pipeline.nodes import selector
 from facebatch.pipeline.pools import TASK_CPUS, Layout, Pool
 from facebatch.pipeline.watch import Watch, forget, tell
 from facebatch.reader import Reader
@@ -145,7 +146,11 @@ class StageActor:
     def __init__(self, job: Job, recipe: Recipe, pool: Pool, last: bool) -> None:
         job.desk.seat.remote(pool.name, devices(pool.gpus))
         watch = Stopwatch()
-        stage = recipe(job, replace(pool.place, restarted=True), watch)
+        try:
+            stage = recipe(job, replace(pool.place, restarted=True), watch)
+        except Exception as error:
+            ray.get(job.desk.stumbled.remote(f"{type(error).__name__}: {error}"))
+            raise
         self._work = Worker(Cautious(pool.name, stage, job.journal, job.rules), job, watch, last)
 
     def __call__(self, parcel: pa.Table) -> pa.Table:
@@ -238,13 +243,13 @@ def _remote_args(**args: Any) -> dict[str, Any]:
     return args
 
 
-def rehearse(patience: float) -> None:
+def rehearse(run: Run, patience: float) -> None:
     """Start what Ray Data starts with its first job, and a process that has all that reading and writing need: two
     seconds that pass beside something else, and not while the actors wait for their first images.
 
     patience: seconds without progress after which ExecutionTimeoutError is raised.
     """
-    _quiet().execution_no_progress_timeout_s = patience
+    _quiet(run).execution_no_progress_timeout_s = patience
     rows = ray.data.from_items([0])
     rows.map_batches(_as_it_is, batch_format="pyarrow", num_cpus=TASK_CPUS).materialize()
 
@@ -253,8 +258,9 @@ def _as_it_is(rows: pa.Table) -> pa.Table:
     return rows
 
 
-def _quiet() -> DataContext:
+def _quiet(run: Run) -> DataContext:
     context = DataContext.get_current()
+    context.execution_options.label_selector = selector(run) or None
     context.enable_progress_bars = False
     context.enable_operator_progress_bars = False
     context.print_on_execution_start = False
@@ -263,7 +269,7 @@ def _quiet() -> DataContext:
 
 
 def _configure(job: Job) -> DataContext:
-    context = _quiet()
+    context = _quiet(job.config.run)
     tell(context, job.desk, job.config.run.unreadable)
     context.target_max_block_size = 1  # each parcel is a block of its own, as the reader has made it
     context.max_errored_blocks = 0  # an errored block is lost images: never tolerated

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from facebatch import config
 from facebatch.errors import UsageError
 from facebatch.forecast import Sample
+from facebatch.pipeline.machine import Machine, Node, provider_of
 from facebatch.reader import Parcels
 from facebatch.session import CPU, CUDA
 from facebatch.sink import commit_images
@@ -38,39 +39,6 @@ _VIEWS = 96 << 20
 """Bytes of the views in a parcel at most: a few small files have more of them than a hundred large ones."""
 _PIXEL_BYTES = 8
 """Of a decoded pixel: four in Pillow's buffer, three in ours, and the pyramid above it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """One machine of a cluster, as Ray knows it. memory: bytes for workers; 0 where that is not known."""
-
-    cpus: float
-    gpus: float = 0.0
-    memory: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """All nodes together."""
-
-    nodes: tuple[Node, ...]
-
-    @property
-    def cpus(self) -> float:
-        return sum(node.cpus for node in self.nodes)
-
-    @property
-    def gpus(self) -> float:
-        return sum(node.gpus for node in self.nodes)
-
-    @property
-    def memory(self) -> float:
-        """0 where it is not known of any node."""
-        return sum(node.memory for node in self.nodes)
-
-    def with_gpus(self) -> list[Node]:
-        """The nodes that have GPUs."""
-        return [node for node in self.nodes if node.gpus]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +111,8 @@ def lay_out(
     provider, why_provider = provider_of(machine, run, available)
     name, why_name = _name(machine, run, provider)
     pools, why_pools = (_fused if name == "fused" else _split)(machine, run, provider, sample)
+    if machine.taken_cpus or machine.taken_gpus:
+        why_pools += f"; others have taken {machine.taken_cpus:g} CPUs and {machine.taken_gpus:g} GPUs"
     actors = sum(pool.actors for pool in pools)
     tasks, decoding = _tasks(machine, run, name, pools, sample)
     each = _worker_bytes(sample)
@@ -230,9 +200,13 @@ def check(layout: Layout, machine: Machine) -> None:
     cpus = sum(pool.actors * pool.cpus for pool in layout.pools) + sum(layout.tasks)
     gpus = sum(pool.actors * pool.gpus for pool in layout.pools)
     advice = "lower run.actors, or leave it at 0 and the planner decides"
-    for need, have, what in ((cpus, machine.cpus, "CPUs"), (gpus, machine.gpus, "GPUs")):
+    for need, have, taken, what in (
+        (cpus, machine.cpus, machine.taken_cpus, "CPUs"),
+        (gpus, machine.gpus, machine.taken_gpus, "GPUs"),
+    ):
         if need > have + 1e-6:
-            raise UsageError(f"this plan needs {need:g} {what} and Ray has {have:g}: {asked}; {advice}")
+            free = f" free, {taken:g} are taken by others" if taken else ""
+            raise UsageError(f"this plan needs {need:g} {what} and Ray has {have:g}{free}: {asked}; {advice}")
     if not _placed(layout, machine):
         nodes = ", ".join(f"({n.cpus:g} CPU, {n.gpus:g} GPU)" for n in machine.nodes)
         raise UsageError(f"this plan does not fit on the nodes {nodes}: {asked}; {advice}")
@@ -267,19 +241,6 @@ def _tasks(
         widest = max(node.cpus for node in machine.nodes) / 4
         decode = min(max(decode, _floor(left / max(1, spare // _task_bytes(run)))), max(decode, widest))
     return (TASK_CPUS, TASK_CPUS, decode, decode), max(1, int(left / decode))
-
-
-def provider_of(machine: Machine, run: config.Run, available: list[str]) -> tuple[str, str]:
-    """On what the networks run, and why. Raises UsageError where that was asked for and is not there."""
-    if run.provider != "auto":
-        if run.provider == CUDA and not machine.gpus:
-            raise UsageError("run.provider=cuda, but Ray sees no GPU on this machine; leave it at auto, or add one")
-        return run.provider, f"on {run.provider}, as asked for"
-    if machine.gpus and CUDA in available:
-        return CUDA, f"on cuda: Ray sees {machine.gpus:g} GPU"
-    if machine.gpus:
-        return CPU, f"on cpu: there is a GPU, but this ONNX Runtime has only {', '.join(available)}"
-    return CPU, "on cpu: there is no GPU"
 
 
 def _name(machine: Machine, run: config.Run, provider: str) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -12,12 +13,15 @@ import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 ROOT = str(Path(__file__).parents[2])
 _ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled",
+    "RAY_FAKE_CLUSTER": "1",  # for nodes that Ray's autoscaler starts
+    "AUTOSCALER_UPDATE_INTERVAL_S": "1",
     # A node that was lost is noticed after three seconds, not after fifteen.
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "1000",
@@ -77,18 +81,25 @@ class Node:
 class Nodes:
     """A head, where drivers run, and the nodes that are added to it."""
 
-    def __init__(self, cpus: int, store: int = 100 << 20, jobs: bool = False) -> None:
-        """jobs: whether it takes jobs that are submitted to it, which its dashboard does."""
+    def __init__(self, cpus: int, store: int = 100 << 20, jobs: bool = False, scales: int = 0) -> None:
+        """jobs: whether it takes jobs that are submitted to it, which its dashboard does. scales: up to so many nodes
+        of two CPUs are started by Ray's own autoscaler when somebody asks for them, and stopped when nobody does."""
         port, dashboard = _free_port(), _free_port()
         self.address, self.jobs = f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}"
         self._folder = Path(tempfile.mkdtemp(prefix="fb"))  # short: Ray's sockets lie in it
         words = [f"--port={port}", f"--temp-dir={self._folder}", f"--include-dashboard={str(jobs).lower()}"]
         words += [f"--dashboard-port={dashboard}"] if jobs else []
+        if scales:
+            scaling = self._folder.with_suffix(".json")
+            scaling.write_text(json.dumps(_scaling(scales, self.address)))
+            words += ["--node-ip-address=127.0.0.1", f"--autoscaling-config={scaling}"]
         self.head = Node("--head", *words, *_share(cpus, store))
         self._others: list[Node] = []
 
-    def add(self, cpus: int) -> Node:
-        self._others.append(Node(f"--address={self.address}", *_share(cpus, 100 << 20)))
+    def add(self, cpus: int, gpus: int = 0, labels: str = "") -> Node:
+        """One more machine. gpus: logical ones. labels: as in team=photos,zone=a."""
+        words = [f"--num-gpus={gpus}", *([f"--labels={labels}"] if labels else [])]
+        self._others.append(Node(f"--address={self.address}", *words, *_share(cpus, 100 << 20)))
         return self._others[-1]
 
     def spilled(self) -> list[Path]:
@@ -99,6 +110,29 @@ class Nodes:
         for node in (*self._others, self.head):
             node.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.with_suffix(".json").unlink(missing_ok=True)
+
+
+def _scaling(nodes: int, address: str) -> dict[str, Any]:
+    """For Ray's autoscaler: nodes are processes on this machine (a provider that Ray has for its own tests)."""
+    provider = {"type": "fake_multinode", "gcs_address": address, "launch_multiple": True, "use_node_id_as_ip": True}
+    quiet = {"disable_node_updaters": True, "disable_launch_config_check": True}
+    worker = {"resources": {"CPU": 2}, "node_config": {}, "min_workers": 0, "max_workers": nodes}
+    head = {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}
+    commands = ("initialization", "setup", "head_setup", "worker_setup", "head_start_ray", "worker_start_ray")
+    return {
+        "cluster_name": "facebatch",
+        "max_workers": nodes,
+        "provider": provider | quiet,
+        "available_node_types": {"ray.head.default": head, "worker": worker},
+        "head_node_type": "ray.head.default",
+        "upscaling_speed": 1.0,
+        "idle_timeout_minutes": 0.1,
+        "file_mounts_sync_continuously": False,
+        **{key: {} for key in ("auth", "docker", "file_mounts")},
+        **{key: [] for key in ("cluster_synced_files", "rsync_exclude", "rsync_filter")},
+        **{f"{command}_commands": [] for command in commands},
+    }
 
 
 def _free_port() -> int:

@@ -52,7 +52,7 @@ class Task:
         self.sent = asked
         return SimpleNamespace(remote=lambda *_: self)
 
-    def rehearse(self, patience: float) -> None:
+    def rehearse(self, run: config.Run, patience: float) -> None:
         assert self.sent, "while the sample is computed"
         if isinstance(self.answer, ExecutionTimeoutError):
             raise self.answer

@@ -9,7 +9,8 @@ import pytest
 from facebatch import config
 from facebatch.errors import UsageError
 from facebatch.forecast import Sample
-from facebatch.pipeline.pools import TASK_CPUS, Layout, Machine, Node, Work, lay_out
+from facebatch.pipeline.machine import Machine, Node
+from facebatch.pipeline.pools import TASK_CPUS, Layout, Work, lay_out
 
 BOTH = ["cpu", "cuda"]
 MUCH = Work(10**6, 10**12)

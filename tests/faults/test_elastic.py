@@ -1,0 +1,155 @@
+"""Clusters that are not simply there: empty ones that scale, ones that others use, ones of which a part is meant."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.faults.nodes import Node, Nodes
+from tests.faults.runs import Run, assert_same, workers
+
+pytestmark = pytest.mark.faults
+
+Start = Callable[..., Nodes]
+HOLDER = """
+import sys, time, ray
+ray.init(address=sys.argv[1], log_to_driver=False)
+
+@ray.remote(num_cpus=float(sys.argv[2]), num_gpus=float(sys.argv[3]))
+class Holder:
+    def here(self):
+        return True
+
+holder = Holder.remote()
+ray.get(holder.here.remote())
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+@contextmanager
+def somebody_else(cluster: Nodes, cpus: float, gpus: float) -> Iterator[subprocess.Popen[str]]:
+    """A job that holds so much of the cluster as long as the block lasts."""
+    words = [sys.executable, "-c", HOLDER, cluster.address, str(cpus), str(gpus)]
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment) as job:
+        assert job.stdout is not None
+        assert any("held" in line for line in job.stdout), "Ray had no room for somebody else"
+        try:
+            yield job
+        finally:
+            job.kill()
+
+
+def pids(node: Node, *titles: str) -> set[int]:
+    return {process.pid for process in workers(node.processes(), *titles)}
+
+
+def test_an_empty_cluster_is_asked_to_scale_and_scales_back(
+    nodes: Start, photos: Path, expected: Path, tmp_path: Path
+) -> None:
+    cluster = nodes(0, scales=2)
+    words = [f"run.address={cluster.address}"]
+    with Run(photos, tmp_path / "out", *words) as run:
+        assert run.end() == 1
+        assert "there are no nodes that offer CPUs" in run.said
+        assert "have a cluster that scales start them, as with run.min_cpus=" in run.said
+    with Run(photos, tmp_path / "out", *words, "run.min_cpus=3") as run:
+        assert run.end() == 0, run.said
+        assert "on 4 CPUs" in run.said, "laid out for what has come, which is two nodes of two"
+    assert_same(tmp_path / "out", expected)
+    until = time.monotonic() + 90
+    while _raylets(cluster) > 1:
+        assert time.monotonic() < until, "nobody asks for the nodes any more"
+        time.sleep(0.5)
+
+
+def test_a_run_that_is_killed_while_it_waits_asks_for_nothing_any_more(
+    nodes: Start, photos: Path, tmp_path: Path
+) -> None:
+    cluster = nodes(0, scales=1)
+    with Run(photos, tmp_path / "out", f"run.address={cluster.address}", "run.min_cpus=8") as run:
+        run.wait_for(lambda: "waiting for 8 CPUs" in run.said)
+        run.process.kill()
+    until = time.monotonic() + 90
+    while _raylets(cluster) > 1:
+        assert time.monotonic() < until
+        time.sleep(0.5)
+
+
+def test_room_that_does_not_come_ends_the_run_with_what_there_was(nodes: Start, photos: Path, tmp_path: Path) -> None:
+    cluster = nodes(1)
+    words = [f"run.address={cluster.address}", "run.min_cpus=2", "run.min_gpus=1", "run.scale_seconds=3"]
+    with Run(photos, tmp_path / "out", *words) as run:
+        assert run.end() == 1
+        assert "no room for 2 CPUs and 1 GPUs in 3 s (run.scale_seconds): 1 CPUs and 0 GPUs are free" in run.said
+
+
+def test_gpus_that_others_hold_are_not_waited_for_in_silence_and_the_cpu_does_not_step_in(
+    nodes: Start, photos: Path, expected: Path, tmp_path: Path
+) -> None:
+    cluster = nodes(0)
+    cluster.add(4, gpus=1)
+    words = [f"run.address={cluster.address}"]
+    with somebody_else(cluster, cpus=1, gpus=0.5):
+        with Run(photos, tmp_path / "out", *words) as run:
+            assert run.end() == 1
+            assert "all GPUs are taken by others (1)" in run.said
+        with Run(photos, tmp_path / "out", *words, "run.provider=cpu") as run:
+            assert run.end() == 0, run.said
+            assert "others have taken 1 CPUs and 1 GPUs" in run.said
+            assert "3 actor(s) of 1 thread(s) on 3 CPUs" in run.said
+    assert_same(tmp_path / "out", expected)
+
+
+def test_a_run_waits_for_what_others_hold_where_it_is_told_to(
+    nodes: Start, photos: Path, expected: Path, tmp_path: Path
+) -> None:
+    cluster = nodes(2)
+    words = [f"run.address={cluster.address}", "run.min_cpus=2"]
+    with somebody_else(cluster, cpus=2, gpus=0) as job, Run(photos, tmp_path / "out", *words) as run:
+        run.wait_for(lambda: "waiting for 2 CPUs: 0 CPUs and 0 GPUs are free, 2 CPUs" in run.said)
+        job.kill()
+        assert run.end() == 0, run.said
+    assert_same(tmp_path / "out", expected)
+
+
+@pytest.mark.parametrize("layout", ["fused", "split"])
+def test_only_nodes_with_the_labels_take_part(
+    layout: str, nodes: Start, photos: Path, expected: Path, tmp_path: Path
+) -> None:
+    cluster = nodes(1)
+    ours, other = cluster.add(2, labels="team=photos,zone=a"), cluster.add(2, labels="team=other,zone=a")
+    words = [f"run.address={cluster.address}", f"run.layout={layout}", "run.calibrate=1"]
+    with Run(photos, tmp_path / "out", *words, "run.labels=[team=nobody]") as run:
+        assert run.end() == 2
+        assert "no node carries the labels team=nobody; there are team=other, team=photos, zone=a" in run.said
+    with Run(photos, tmp_path / "out", *words, "run.labels=[team=photos, zone=a]") as run:
+        at_work = run.wait_for(lambda: pids(ours, "(index)", "(detect)"))
+        run.wait_for(run.commits)
+        strangers = [w.name() for node in (other, cluster.head) for w in workers(node.processes(), "Map", "ray::Read")]
+        assert run.end() == 0, run.said
+    assert at_work
+    assert not strangers
+    assert_same(tmp_path / "out", expected)
+
+
+def test_a_worker_that_cannot_begin_says_why(nodes: Start, photos: Path, tmp_path: Path) -> None:
+    """A GPU for Ray that CUDA cannot use: the most usual mistake in setting up a cluster."""
+    cluster = nodes(2)
+    cluster.add(2, gpus=1)
+    with Run(photos, tmp_path / "out", f"run.address={cluster.address}", "run.provider=cuda") as run:
+        assert run.end() == 1
+        assert "workers could not begin: FacebatchError: facebatch-detector was to run on cuda" in run.said
+        assert "pip install 'facebatch[cuda]'" in run.said
+
+
+def _raylets(cluster: Nodes) -> int:
+    return sum(process.name() == "raylet" for process in cluster.head.processes())
