@@ -14,7 +14,7 @@ from typing import NoReturn
 
 import facebatch
 from facebatch import config, demo, summary
-from facebatch.cli import bench, evaluation, models, plan
+from facebatch.cli import bench, evaluation, models, plan, submit
 from facebatch.cli.base import (
     EPILOG,
     command,
@@ -190,6 +190,7 @@ def _parser() -> argparse.ArgumentParser:
     with_inputs(command(commands, "index", _index, "index an archive, or go on with it"))
 
     plan.declare(commands)
+    submit.declare(commands)
 
     verify = command(commands, "verify", _verify, "prove that a dataset is whole, and with --deep that it is right")
     verify.add_argument("output", metavar="OUT", help="the dataset's folder or URI")

@@ -20,6 +20,7 @@ import psutil
 ROOT = str(Path(__file__).parents[2])
 _ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled",
+    "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),  # for `python` in jobs
     "RAY_FAKE_CLUSTER": "1",  # for nodes that Ray's autoscaler starts
     "AUTOSCALER_UPDATE_INTERVAL_S": "1",
     # A node that was lost is noticed after three seconds, not after fifteen.

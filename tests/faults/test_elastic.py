@@ -145,7 +145,8 @@ def test_a_worker_that_cannot_begin_says_why(nodes: Start, photos: Path, tmp_pat
     """A GPU for Ray that CUDA cannot use: the most usual mistake in setting up a cluster."""
     cluster = nodes(2)
     cluster.add(2, gpus=1)
-    with Run(photos, tmp_path / "out", f"run.address={cluster.address}", "run.provider=cuda") as run:
+    words = [f"run.address={cluster.address}", "run.provider=cuda", "run.layout=fused"]
+    with Run(photos, tmp_path / "out", *words) as run:
         assert run.end() == 1
         assert "workers could not begin: FacebatchError: facebatch-detector was to run on cuda" in run.said
         assert "pip install 'facebatch[cuda]'" in run.said
