@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 from facebatch.family import Family
+from facebatch.timeline import Point, Timeline
 
 T = TypeVar("T")
 PLAIN_EVERY = 10.0
@@ -31,7 +32,7 @@ class Target:
 
 
 class Progress:
-    """Shows counters while the block runs, and samples the memory of all processes of the run.
+    """Shows counters while the block runs, and samples them and the memory of all processes of the run.
 
     read: gives the counters `images`, `faces`, `failed`, `skipped`, `bytes` at this moment.
     """
@@ -42,6 +43,7 @@ class Progress:
         self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
         self._started = time.monotonic()
         self._family = Family()
+        self._timeline = Timeline()
 
     def __enter__(self) -> Progress:
         self._thread.start()
@@ -52,20 +54,31 @@ class Progress:
     ) -> None:
         self._stop.set()
         self._thread.join()
+        if error is None:  # else there may be nobody any more to ask
+            self._timeline.note(time.monotonic(), self._read())
 
     def _watch(self) -> None:
         if self._console.is_terminal:
             with Live(console=self._console, refresh_per_second=4, transient=True) as live:
                 while not self._stop.wait(_EVERY):
-                    self._family.sample()
+                    self._sample()
                     live.update(Text(self.line()))
             return
         last = time.monotonic()
         while not self._stop.wait(_EVERY):
-            self._family.sample()
+            self._sample()
             if time.monotonic() - last >= PLAIN_EVERY:
                 last = time.monotonic()
                 self._console.print(self.line(), soft_wrap=True, highlight=False)
+
+    def _sample(self) -> None:
+        self._family.sample()
+        if self._timeline.due(now := time.monotonic()):
+            self._timeline.note(now, self._read())
+
+    def timeline(self, seconds: float) -> list[Point]:
+        """What was counted when (`facebatch.timeline`), counted from so many seconds ago."""
+        return self._timeline.since(time.monotonic() - seconds)
 
     @property
     def peak_bytes(self) -> int:

@@ -11,6 +11,7 @@ ends with its reason and passes through the rest untouched.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -65,7 +66,7 @@ class DecodeStage:
         self._watchdog = _watchdog(config, place)
 
     def __call__(self, works: list[Work]) -> list[Work]:
-        list(self._map(partial(_alone, self._one), [work for work in works if work.status is None]))
+        list(self._map(partial(_alone, "decode", self._one), [work for work in works if work.status is None]))
         self._watchdog.rest()
         return works
 
@@ -121,13 +122,13 @@ class ChipStage:
     def __call__(self, works: list[Work]) -> list[Work]:
         with_faces = [work for work in works if work.faces]
         if self._locate is None:
-            list(self._map(partial(_alone, self._one), with_faces))
+            list(self._map(partial(_alone, "chip", self._one), with_faces))
         else:
             for group in groups(with_faces, self._limits, self._budget, self._watchdog):
-                list(self._map(partial(_alone, self._open), group))
+                list(self._map(partial(_alone, "chip", self._open), group))
                 with self._watchdog.over(len(group)):
                     self._mark([face for work in group for face in work.faces])
-                list(self._map(partial(_alone, self._one), [work for work in group if work.faces]))
+                list(self._map(partial(_alone, "chip", self._one), [work for work in group if work.faces]))
         self._watchdog.rest()
         return works
 
@@ -288,17 +289,19 @@ def open_picture(work: Work, limits: config.Decode, watchdog: Watchdog | None = 
     return None
 
 
-def _alone(stage: Callable[[Work], None], work: Work) -> None:
-    """One image in a stage: what goes wrong with it costs its own row and not the run.
+def _alone(part: str, stage: Callable[[Work], None], work: Work) -> None:
+    """One image in a stage: what goes wrong with it costs its own row and not the run, and what it takes is noted.
 
     Bad files are known by their reasons; what arrives here is memory that ran out, or a mistake of ours.
     """
+    started = time.perf_counter()
     try:
         stage(work)
     except MemoryError:
         work.end(Reason.OUT_OF_MEMORY, f"a {work.format} of {work.width}x{work.height} pixels")
     except Exception as error:  # noqa: BLE001 - the row keeps it, and exit code 1 shows it
         work.end(Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}"[:300])
+    work.took[part] = work.took.get(part, 0.0) + time.perf_counter() - started
 
 
 def face_px(box: Floats) -> float:

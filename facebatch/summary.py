@@ -15,7 +15,9 @@ from facebatch.config import Config, as_dict
 from facebatch.forecast import Sample
 from facebatch.progress import clock
 from facebatch.reasons import Status
+from facebatch.slowest import Slow
 from facebatch.storage import absolute
+from facebatch.timeline import Point
 
 COMPUTING = (
     "onnxruntime-gpu",
@@ -104,6 +106,9 @@ class Summary:
     sample: Sample | None = None
     layout: tuple[str, ...] = ()
     """What some of its images took before it was laid out, and each decision with its reason."""
+    timeline: tuple[Point, ...] = ()
+    slowest: tuple[Slow, ...] = ()
+    """What was done when, since the first byte, and which images took longest."""
 
 
 def show(console: Console, rows: Iterable[Row]) -> None:
@@ -183,4 +188,6 @@ def report(config: Config, summary: Summary) -> dict[str, Any]:
         "layout": summary.layout,
         "calibration": asdict(summary.sample) if summary.sample else None,
         "spared": asdict(summary.spared) if summary.spared else None,
+        "timeline": summary.timeline,
+        "slowest": [asdict(slow) for slow in summary.slowest],
     }

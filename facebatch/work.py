@@ -60,6 +60,8 @@ class Work:
     detail: str | None = None
     data: bytes | None = None
     n_persons: int | None = None
+    took: dict[str, float] = field(default_factory=dict)
+    """Seconds by part of the work on it alone, also where that failed: `decode`, and `chip` where it has faces."""
     glance: View | None = None
     """What the gate is shown."""
     glance_seconds: float | None = None

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = [
     ["errors", "reasons", "ids", "config", "resources", "schema", "formats", "failpoints", "watchdog"],
-    ["stopwatch", "family", "budget"],
+    ["stopwatch", "family", "budget", "timeline"],
     ["storage"],
     ["sources"],
     ["geometry", "exif", "fingerprint", "nms", "cost", "plugins", "jxl"],
@@ -22,7 +22,7 @@ LAYERS = [
     ["session", "align", "quality", "detectors", "pull", "networks"],
     ["detect", "landmarks", "embed"],
     ["contract", "work"],
-    ["catalogue", "gate"],
+    ["catalogue", "gate", "slowest"],
     ["seen", "dataset", "stages", "listing"],
     ["plan", "epochs", "trial"],
     ["ledger", "suspects"],

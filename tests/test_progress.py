@@ -11,6 +11,7 @@ from rich.console import Console
 
 from facebatch import progress
 from facebatch.progress import Progress, Target, clock, listed
+from facebatch.timeline import Timeline
 
 COUNTS = {"images": 50, "faces": 7, "failed": 2, "skipped": 1, "bytes": 500}
 
@@ -49,6 +50,21 @@ def test_what_is_left_is_told_by_images_else_by_bytes_else_not(monkeypatch: pyte
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (7.4, "0:07"), (751, "12:31"), (10931, "3:02:11")])
 def test_clock(seconds: float, text: str) -> None:
     assert clock(seconds) == text
+
+
+def test_what_was_counted_is_sampled_and_the_end_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_EVERY", 0.01)
+    counts = {"images": 0}
+    with Progress(Console(file=io.StringIO()), Target(100, 1000), lambda: dict(counts)) as shown:
+        shown._timeline = Timeline(every=0.01)
+        _until(lambda: len(shown.timeline(60)) >= 5)
+        counts["images"] = 77
+    points = shown.timeline(60)
+    assert len(points) >= 5
+    assert points[0] == (0.0, 0, 0, 0)
+    assert points[-1][1] == 77
+    assert 0 < points[1][0] <= points[-1][0] <= 60
+    assert shown.timeline(0) == [], "nothing was done since now"
 
 
 def _until(true: Callable[[], bool]) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,11 +62,31 @@ def _split(works: list[Work], settings: config.Config = CONFIG, landmarks: Model
 
 def _alike(one: Work, other: Work) -> bool:
     """Whether all that is known of them is the same, but for what it took."""
-    return same(*(replace(work, glance_seconds=None, detect_seconds=None) for work in (one, other)))
+    return same(*(replace(work, took={}, glance_seconds=None, detect_seconds=None) for work in (one, other)))
 
 
 def _fused(works: list[Work], settings: config.Config = CONFIG, landmarks: Model | None = None) -> list[Work]:
     return FusedStage(settings, Networks(DETECTOR, EMBEDDER, landmarks), Place())(works)
+
+
+@pytest.mark.parametrize("run", [_split, _fused])
+def test_what_each_image_took_alone_is_known_of_all_that_had_bytes(
+    run: Callable[[list[Work]], list[Work]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of those that could not be decoded; and a second decode for the chips counts as theirs."""
+    real = stages.open_picture
+
+    def slowly(work: Work, *words: Any) -> object:
+        time.sleep(0.05 * work.index)
+        return real(work, *words)
+
+    monkeypatch.setattr(stages, "open_picture", slowly)
+    *tried, ended = (work.took for work in run(_works()))
+    assert ended == {}
+    for index, took in enumerate(tried):
+        assert 0.05 * index <= took["decode"] < 0.05 * index + 1
+        assert ("chip" in took) == (index in (0, 4)), "those that have faces"
+    assert (tried[4]["chip"] > 0.2) == (run is _split)
 
 
 @pytest.mark.parametrize("run", [_split, _fused])

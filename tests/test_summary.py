@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from facebatch import config
+from facebatch.slowest import Slow
 from facebatch.summary import Spared, Summary, report, rows, show
 
 SUMMARY = Summary(
@@ -102,3 +103,11 @@ def test_the_record_tells_what_the_parts_cost_and_how_the_workers_were_laid_out(
     pools = {"index": {"actors": 2, "threads": 3, "cpus": 3.0, "gpus": 0.5}}
     content = report(config.Config(), replace(SUMMARY, spent={"detect": 4.0}, pools=pools, planning_seconds=0.25))
     assert (content["spent"], content["pools"], content["planning_seconds"]) == ({"detect": 4.0}, pools, 0.25)
+
+
+def test_the_record_tells_what_was_done_when_and_which_images_took_longest() -> None:
+    slow = Slow("/a.tar", "b.jpg", 3.0, {"decode": 3.0})
+    content = report(config.Config(), replace(SUMMARY, timeline=((0.0, 0, 0, 0), (2.0, 11, 9, 5000)), slowest=(slow,)))
+    told = json.loads(json.dumps(content))
+    assert told["timeline"] == [[0.0, 0, 0, 0], [2.0, 11, 9, 5000]]
+    assert told["slowest"] == [{"uri": "/a.tar", "member": "b.jpg", "seconds": 3.0, "parts": {"decode": 3.0}}]

@@ -33,8 +33,8 @@ def _full() -> Work:
     glance = View(random.integers(0, 256, (30, 30, 3), np.uint8), 20.0, 15.0)
     return Work(
         "shard", 7, "s3://a/b.tar", "c.jpg", 1234, "etag", 10**18, "0" * 64, -5, "JPEG", 640, 480, 6, 3,
-        dt.datetime(2020, 1, 2, 3, 4, 5), "Canon", Status.OK, None, "EXIF ignored", b"bytes", 2, glance, 0.25, 0.5,
-        [view], [face, bare],
+        dt.datetime(2020, 1, 2, 3, 4, 5), "Canon", Status.OK, None, "EXIF ignored", b"bytes", 2,
+        {"decode": 0.5, "chip": 0.25}, glance, 0.25, 0.5, [view], [face, bare],
     )  # fmt: skip
 
 

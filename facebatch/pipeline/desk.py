@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import ray
@@ -17,6 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from facebatch import suspects
 from facebatch.budget import REASONS
+from facebatch.slowest import Slow, Slowest
 from facebatch.suspects import Key
 from facebatch.trial import Verdict
 from facebatch.work import Work
@@ -74,6 +76,14 @@ class Desk:
             return ""
         return trouble
 
+    def slowest(self) -> list[Slow]:
+        """The slowest images, as far as they are known: of a process that was lost, those before it are not."""
+        try:
+            slowest: list[Slow] = ray.get(self.handle.slowest.remote(), timeout=_PATIENCE)
+        except ray.exceptions.RayError:
+            return []
+        return slowest
+
 
 class RemoteJournal:
     """The journal as a worker reaches it: a millisecond for each batch. Small; travels to the workers."""
@@ -105,6 +115,7 @@ class _Desk:
         self._seats: dict[str, list[str]] = {}
         self._first: float | None = None
         self._trouble = ""
+        self._slowest = Slowest()
         self._journal = suspects.Journal()
         self._born = time.time()
 
@@ -115,8 +126,12 @@ class _Desk:
     def first(self) -> float | None:
         return self._first
 
-    def add(self, counts: dict[str, int]) -> None:
+    def add(self, counts: dict[str, int], slow: Sequence[Slow] = ()) -> None:
         self._counts.update(counts)
+        self._slowest.keep(slow)
+
+    def slowest(self) -> list[Slow]:
+        return self._slowest.ranked()
 
     def seat(self, stage: str, devices: str) -> None:
         """Note which GPUs a worker of a stage sees."""

@@ -39,11 +39,13 @@ from facebatch.reader import Reader
 from facebatch.reasons import Reason
 from facebatch.session import CPU, CUDA, Session, providers
 from facebatch.sink import Writer
+from facebatch.slowest import Slow
 from facebatch.sources import inputs
 from facebatch.sources.base import Base
 from facebatch.stopwatch import parts
 from facebatch.storage import Storage
 from facebatch.summary import Spared, Summary, begun, report
+from facebatch.timeline import Point
 
 BYTES_A_PHOTO = 300_000
 """To guess how many images a container holds before it has been read."""
@@ -52,8 +54,9 @@ BYTES_A_PHOTO = 300_000
 @dataclass(frozen=True)
 class Cost:
     """What the job took: seconds, bytes of memory at most, the GPUs that the workers of each stage saw, on what the
-    networks ran, what a gate has saved, the seconds that all workers together spent in each stage, and the bytes that
-    went through the object store, how the workers were laid out and why so, and the sample that it was laid out by."""
+    networks ran, what a gate has saved, the seconds that all workers together spent in each stage, the bytes that
+    went through the object store, how the workers were laid out and why so, and the sample that it was laid out by;
+    what was done when, and which images took longest."""
 
     seconds: float = 0.0
     peak_bytes: int = 0
@@ -65,6 +68,8 @@ class Cost:
     pools: dict[str, dict[str, float]] = field(default_factory=dict)
     sample: Sample | None = None
     layout: tuple[str, ...] = ()
+    timeline: tuple[Point, ...] = ()
+    slowest: tuple[Slow, ...] = ()
 
 
 def index(config: Config, console: Console) -> Summary:
@@ -132,6 +137,8 @@ def _run(config: Config, console: Console) -> Summary:
             pools=cost.pools,
             sample=cost.sample,
             layout=cost.layout,
+            timeline=cost.timeline,
+            slowest=cost.slowest,
         )
         dataset.note_run(epoch.number, report(config, summary))
         failpoint("end")
@@ -253,6 +260,7 @@ def _compute(
         except (ray.exceptions.RayError, ExecutionTimeoutError) as error:
             raise _translated(error, config.run, desk.trouble()) from error
         seconds = time.time() - (desk.first_byte() or started)
+        timeline = progress.timeline(seconds)
         counted = desk.read()
         spent = {name: round(took, 3) for name, took in parts(counted).items()}
         return Cost(
@@ -266,6 +274,8 @@ def _compute(
             pools=layout.facts,
             sample=sample,
             layout=why,
+            timeline=tuple(timeline),
+            slowest=tuple(desk.slowest()),
         )
 
 

@@ -28,6 +28,7 @@ from facebatch.pipeline.pools import TASK_CPUS, Layout, Pool
 from facebatch.pipeline.watch import Watch, forget, tell
 from facebatch.reader import Reader
 from facebatch.sink import Writer
+from facebatch.slowest import Slowest
 from facebatch.stages import ChipStage, DecodeStage, DetectStage, EmbedStage, FusedStage, Place, Stage
 from facebatch.stopwatch import Stopwatch
 from facebatch.suspects import Cautious
@@ -163,6 +164,7 @@ class Worker:
     def __init__(self, stage: Cautious, job: Job, watch: Stopwatch, last: bool = False) -> None:
         self._stage, self._watch, self._last = stage, watch, last
         self._batch, self._desk, self._reader = job.batch, job.desk, job.reader
+        self._slowest = Slowest()
 
     def __call__(self, parcel: pa.Table) -> pa.Table:
         with self._watch.timing("pack"):
@@ -171,11 +173,17 @@ class Worker:
         batches = self._watch.waiting_for("read", batched(self._reader.read(works), self._batch))
         for batch in self._stage.block(batches):
             done += batch
-            self._desk.add.remote(self._watch.taken() | (counted(batch) if self._last else {}))
+            self._tell(batch)
         with self._watch.timing("pack"):
             parcel = packed(done)
         self._desk.add.remote(self._watch.taken() | {"moved": parcel.nbytes})
         return parcel
+
+    def _tell(self, batch: list[Work]) -> None:
+        if self._last:
+            self._desk.add.remote(self._watch.taken() | counted(batch), self._slowest.met(batch))
+        else:
+            self._desk.add.remote(self._watch.taken())
 
 
 # A stage is given blocks as they are, a parcel each, which is bounded in bytes. `Dataset.map_batches` insists on a

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 from pathlib import Path
 
@@ -77,6 +78,23 @@ def test_what_the_run_decided_and_cost_is_said(indexed: Run) -> None:
         assert words in indexed.remarks
     assert indexed.summary.peak_bytes > 100e6
     assert indexed.summary.new_images == indexed.summary.planned == len(indexed.images())
+
+
+def test_the_record_tells_what_was_done_when_and_which_images_took_longest(indexed: Run) -> None:
+    record = json.loads((indexed.output / "_facebatch" / "runs" / "00001.json").read_text())
+    rows = indexed.images()
+    first, *_, last = record["timeline"]
+    assert first == [0.0, 0, 0, 0]
+    assert last[1:] == [len(rows), indexed.faces().num_rows, sum(row["size_bytes"] for row in rows)]
+    assert 0 < last[0] <= record["seconds"] + 0.01
+    slow = record["slowest"]
+    assert len(slow) == 20
+    assert slow[0]["uri"].endswith("/b/large.jpg")
+    assert [one["seconds"] for one in slow] == sorted((one["seconds"] for one in slow), reverse=True)
+    assert all(abs(one["seconds"] - sum(one["parts"].values())) < 0.001 for one in slow)
+    assert all(one["parts"]["decode"] > 0 for one in slow)
+    assert "chip" in slow[0]["parts"]
+    assert {(one["uri"], one["member"]) for one in slow} < {(row["uri"], row["member"]) for row in rows}
 
 
 def test_a_scaled_decode_gives_boxes_in_full_size_pixels(indexed: Run) -> None:

@@ -50,7 +50,7 @@ class Answers:
 def desk() -> Desk:
     asked = SimpleNamespace(remote=lambda: object())
     made = Desk.__new__(Desk)
-    made.handle = SimpleNamespace(read=asked, seats=asked)
+    made.handle = SimpleNamespace(read=asked, seats=asked, slowest=asked)
     made._before, made._last = Counter(), Counter()
     return made
 
@@ -62,6 +62,11 @@ def test_counts_stand_still_while_the_desk_is_away_and_go_on_when_it_is_back(
     monkeypatch.setattr(ray, "get", answers.get)
     assert [desk.read()["images"] for _ in range(5)] == [7, 7, 10, 12, 12]
     assert desk._before + desk._last == {"images": 12, "faces": 3}
+
+
+def test_the_slowest_that_cannot_be_asked_for_are_none(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "get", Answers(None).get)
+    assert desk.slowest() == []
 
 
 def test_seats_that_cannot_be_asked_for_are_none(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
