@@ -66,7 +66,7 @@ class DecodeStage:
         self._watchdog = _watchdog(config, place)
 
     def __call__(self, works: list[Work]) -> list[Work]:
-        list(self._map(partial(_alone, "decode", self._one), [work for work in works if work.status is None]))
+        list(self._map(partial(alone, "decode", self._one), [work for work in works if work.status is None]))
         self._watchdog.rest()
         return works
 
@@ -122,13 +122,13 @@ class ChipStage:
     def __call__(self, works: list[Work]) -> list[Work]:
         with_faces = [work for work in works if work.faces]
         if self._locate is None:
-            list(self._map(partial(_alone, "chip", self._one), with_faces))
+            list(self._map(partial(alone, "chip", self._one), with_faces))
         else:
             for group in groups(with_faces, self._limits, self._budget, self._watchdog):
-                list(self._map(partial(_alone, "chip", self._open), group))
+                list(self._map(partial(alone, "chip", self._open), group))
                 with self._watchdog.over(len(group)):
                     self._mark([face for work in group for face in work.faces])
-                list(self._map(partial(_alone, "chip", self._one), [work for work in group if work.faces]))
+                list(self._map(partial(alone, "chip", self._one), [work for work in group if work.faces]))
         self._watchdog.rest()
         return works
 
@@ -289,7 +289,7 @@ def open_picture(work: Work, limits: config.Decode, watchdog: Watchdog | None = 
     return None
 
 
-def _alone(part: str, stage: Callable[[Work], None], work: Work) -> None:
+def alone(part: str, stage: Callable[[Work], None], work: Work) -> None:
     """One image in a stage: what goes wrong with it costs its own row and not the run, and what it takes is noted.
 
     Bad files are known by their reasons; what arrives here is memory that ran out, or a mistake of ours.

@@ -34,6 +34,7 @@ LAYERS = [
     ["audit"],
     ["evaluation"],
     ["verdict", "scale"],
+    ["reporting"],
     ["costs"],
     ["outlook"],
     ["bench"],

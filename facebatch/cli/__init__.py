@@ -14,7 +14,7 @@ from typing import NoReturn
 
 import facebatch
 from facebatch import config, demo, summary
-from facebatch.cli import bench, evaluation, models, plan, submit
+from facebatch.cli import bench, evaluation, models, plan, report, submit
 from facebatch.cli.base import (
     EPILOG,
     command,
@@ -207,6 +207,8 @@ def _parser() -> argparse.ArgumentParser:
     status = command(commands, "status", _status, "how far a dataset is, during a run or after one was killed")
     status.add_argument("output", metavar="OUT", help="the dataset's folder or URI")
     configured(status)
+
+    report.declare(commands)
 
     erase = command(commands, "erase", _erase, "delete the faces of images from a dataset, for good")
     erase.add_argument("output", metavar="OUT", help="the dataset's folder or URI")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -118,6 +119,19 @@ def test_verify_says_what_is_wrong_and_exits_with_three(small: Path, tmp_path: P
     assert verified.returncode == 3
     assert "PROBLEM" in verified.stdout
     assert "is missing" in verified.stdout
+
+
+def test_a_report_tells_what_the_run_has_written_and_shows_its_faces(small: Path, tmp_path: Path) -> None:
+    page, facts = tmp_path / "report.html", tmp_path / "report.json"
+    done = command("report", str(small), "--html", str(page), "--json", str(facts), "--faces", "2")
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    told = json.loads(facts.read_text())["tables"]
+    assert told["faces"]["faces"] == table(small, "faces").num_rows == 3
+    assert told["cost"]["images"] == told["images"][-1]["images"] == table(small, "images").num_rows
+    assert told["throughput"][-1]["images"] == 3
+    assert {row["uri"] for row in told["slowest"]} == set(table(small, "images")["uri"].to_pylist())
+    assert {row["stage"] for row in told["stages"]} >= {"read", "decode", "detect", "chip", "embed", "write"}
+    assert page.read_text(encoding="utf-8").count("data:image/jpeg;base64,") == 2
 
 
 def test_a_missing_model_is_one_clear_sentence(small: Path, tmp_path: Path) -> None:
