@@ -37,8 +37,9 @@ class Node:
     def __init__(self, *words: str) -> None:
         self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by `close`
         ours = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        ray = str(Path(sys.executable).with_name("ray"))
         self._process = subprocess.Popen(
-            [str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats", *words],
+            [ray, "start", "--block", "--disable-usage-stats", f"--dashboard-agent-listen-port={_free_port()}", *words],
             stdout=self._said,
             stderr=subprocess.STDOUT,
             env={**ours, **_ENVIRONMENT, "PYTHONPATH": os.pathsep.join([ROOT, os.environ.get("PYTHONPATH", "")])},

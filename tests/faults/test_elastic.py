@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.nodes import Node, Nodes
-from tests.faults.runs import Run, assert_same, workers
+from tests.faults.runs import SMALL, Run, assert_same, workers
 
 pytestmark = pytest.mark.faults
 
@@ -32,6 +32,23 @@ ray.get(holder.here.remote())
 print("held", flush=True)
 time.sleep(600)
 """
+
+ON_LOGICAL_GPUS = """
+import sys
+from dataclasses import replace
+from facebatch.cli import entry
+from facebatch.pipeline import index as run
+from facebatch.pipeline.pools import lay_out
+
+def on_logical_gpus(machine, settings, work, available, sample):
+    layout = lay_out(machine, settings, work, ["cpu", "cuda"], sample)
+    pools = tuple(replace(pool, place=replace(pool.place, provider="cpu")) for pool in layout.pools)
+    return replace(layout, pools=pools)
+
+run.lay_out = on_logical_gpus
+entry(sys.argv[1:])
+"""
+"""The command line, which plans for GPUs that only Ray believes in, and computes on the CPU where they are."""
 
 
 @contextmanager
@@ -138,6 +155,33 @@ def test_only_nodes_with_the_labels_take_part(
         assert run.end() == 0, run.said
     assert at_work
     assert not strangers
+    assert_same(tmp_path / "out", expected)
+
+
+def test_nodes_without_gpus_decode_and_those_with_gpus_infer(
+    nodes: Start, photos: Path, expected: Path, tmp_path: Path
+) -> None:
+    cluster = nodes(0)
+    with_gpus, without = cluster.add(2, gpus=2), cluster.add(3)
+    words = ["index", "--input", str(photos), "--output", str(tmp_path / "out"), *SMALL]
+    words += [f"run.address={cluster.address}", "run.calibrate=0"]
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+    decoding, inferring = set(), set()
+    with (tmp_path / "said").open("w+") as said:
+        job = subprocess.Popen(
+            [sys.executable, "-c", ON_LOGICAL_GPUS, *words], stdout=said, stderr=subprocess.STDOUT, env=environment
+        )
+        while job.poll() is None:
+            for name, node in (("with", with_gpus), ("without", without)):
+                decoding |= {name for _ in workers(node.processes(), "(decode)")}
+                inferring |= {name for _ in workers(node.processes(), "(detect)", "(embed)")}
+            time.sleep(0.1)
+        said.seek(0)
+        text = said.read()
+    assert job.returncode == 0, text
+    assert "1 detector(s) and 1 embedder(s), 1 GPU each; decoding in tasks on all nodes" in text
+    assert inferring == {"with"}, "as the plan has it"
+    assert "without" in decoding
     assert_same(tmp_path / "out", expected)
 
 
