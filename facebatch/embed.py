@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from facebatch import tally
 from facebatch.errors import FacebatchError
 from facebatch.geometry import Floats, Pixels
 from facebatch.session import Session, buckets
@@ -47,7 +48,10 @@ class Embedder:
 
     def _raw(self, chips: Sequence[Pixels]) -> Floats:
         parts = [np.empty((0, DIMENSIONS), np.float32)]
-        for size in buckets(len(chips), self._batch):
+        sizes = buckets(len(chips), self._batch)
+        tally.add("embed_filled", len(chips))
+        tally.add("embed_slots", len(sizes) * self._batch)
+        for size in sizes:
             batch, chips = chips[:size], chips[size:]
             (output,) = self._session.run(batch).values()
             parts.append(output.reshape(len(batch), -1))

@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
+from facebatch import tally
 from facebatch.reasons import Reason
 from facebatch.stages import Stage
 from facebatch.trial import Rules, Trial, Verdict
@@ -77,6 +78,7 @@ class Cautious:
             _condemn(works, verdicts)
             alarmed = alarmed or before > 0
             if alarmed:
+                tally.add("retries/suspect", len(works))
                 self._try(works)
             yield [done for work in works for done in self._alone(work)] if before > 1 else self._stage(works)
             self._journal.end(self._name, keys)

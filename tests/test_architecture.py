@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = [
     ["errors", "reasons", "ids", "config", "resources", "schema", "formats", "failpoints", "watchdog"],
-    ["stopwatch", "family", "budget", "timeline"],
+    ["stopwatch", "family", "budget", "timeline", "tally"],
     ["storage"],
     ["sources"],
     ["geometry", "exif", "fingerprint", "nms", "cost", "plugins", "jxl"],

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from facebatch import config
+from facebatch import config, tally
 from facebatch.align import chip_by_landmarks
 from facebatch.decode import decode, probe
 from facebatch.detect import Detector, Settings, views
@@ -91,3 +91,9 @@ def test_golden_vectors(model: Callable[[str, str], Model], astronaut: bytes, ho
     }
     assert vectors[0, :6].tolist() == pytest.approx(golden[name], abs=2e-4)
     assert vectors[0] @ vectors[1] < 0.3, "two persons"
+
+
+def test_calls_count_how_full_they_were(chips: list[np.ndarray]) -> None:
+    tally.taken()
+    Embedder(Session(models.embedder(), "cpu"), batch=32)(chips)  # in 32 + 32 + 8 + 2 + 1
+    assert tally.taken() == {"embed_filled": 75, "embed_slots": 5 * 32}

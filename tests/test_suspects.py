@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from facebatch import suspects
+from facebatch import suspects, tally
 from facebatch.config import Config
 from facebatch.detect import Settings
 from facebatch.reasons import Reason, Status
@@ -93,8 +93,10 @@ def test_an_image_that_crashes_the_decoder_costs_one_worker_and_its_own_row(lab:
 
 def test_what_came_before_the_guilty_batch_is_not_tried(lab: Lab) -> None:
     lab.decoders = {5}
+    tally.taken()
     lab.run([0, 1, 2], [3, 4, 5], [6, 7])
     assert lab.tried == [3, 4, 5, 6, 7]
+    assert tally.taken() == {"retries/suspect": 5}
 
 
 def test_a_block_full_of_bad_files_costs_one_worker(lab: Lab) -> None:

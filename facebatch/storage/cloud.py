@@ -38,6 +38,7 @@ from facebatch.storage import (
     masked,
     refuse_secrets,
 )
+from facebatch.storage.again import again
 from facebatch.storage.credentials import GOOGLE_FILES, Credentials
 from facebatch.storage.ranges import CHUNK, Ranges
 
@@ -75,6 +76,7 @@ class Cloud:
             stop=stop_after_attempt(options.retries + 1),
             wait=wait_random_exponential(multiplier=0.1, max=_BACKOFF),
             retry=retry_if_exception(_is_dropped),
+            before_sleep=again,
             reraise=True,
         )
         client = {"timeout": timedelta(seconds=options.timeout), "allow_http": endpoint.startswith("http://")}

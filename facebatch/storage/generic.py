@@ -19,6 +19,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_rand
 from facebatch.config import Storage as Options
 from facebatch.errors import UsageError
 from facebatch.storage import AccessDenied, NotFound, Object, StorageError, TooLarge
+from facebatch.storage.again import again
 from facebatch.storage.credentials import Credentials
 
 T = TypeVar("T")
@@ -49,6 +50,7 @@ class Generic:
             stop=stop_after_attempt(options.retries + 1),
             wait=wait_random_exponential(multiplier=0.1, max=_LONGEST_WAIT),
             retry=retry_if_exception(_is_transient),
+            before_sleep=again,
             reraise=True,
         )
 

@@ -27,6 +27,7 @@ from urllib3.util import Retry
 from facebatch.config import Storage as Options
 from facebatch.errors import UsageError
 from facebatch.storage import UNSIZED, AccessDenied, Changed, NotFound, Object, StorageError, TooLarge
+from facebatch.storage.again import sent_again
 from facebatch.storage.ranges import CHUNK, Ranges
 
 T = TypeVar("T")
@@ -187,6 +188,7 @@ class Web:
                 retry = retry.increment("GET", error=ProtocolError(str(broken)))
             except MaxRetryError:
                 raise StorageError(f"{_shown(uri)}: {broken}") from None
+            sent_again(1)
             retry.sleep()
 
     @contextmanager
@@ -195,8 +197,11 @@ class Web:
         try:
             answer = self._session.request(method, uri, headers=headers, stream=True, timeout=self._options.timeout)
         except requests.RequestException as error:
+            if isinstance(_cause(error), MaxRetryError):
+                sent_again(self._options.retries)
             raise StorageError(f"{_shown(uri)}: {_words(error)}") from None  # its own words have the whole address
         with answer:
+            sent_again(len(cast(Retry, answer.raw.retries).history))
             if not (method == "HEAD" and answer.status_code in _NO_HEAD):
                 _check(uri, answer)
             yield answer
@@ -263,8 +268,13 @@ def _shown(uri: str) -> str:
     return address + ("?..." if query else "")
 
 
+def _cause(error: requests.RequestException) -> object:
+    """What urllib3 raised, in its own words."""
+    return error.args[0] if error.args else None
+
+
 def _words(error: requests.RequestException) -> str:
     """Why there was no answer, in words without the address."""
-    cause = error.args[0] if error.args else None
+    cause = _cause(error)
     reason = cause.reason if isinstance(cause, MaxRetryError) else None
     return str(reason) if reason else type(error).__name__

@@ -9,7 +9,7 @@ import time
 import pytest
 from obstore.exceptions import GenericError
 
-from facebatch import config
+from facebatch import config, tally
 from facebatch.errors import UsageError
 from facebatch.storage import AccessDenied, NotFound, Storage, StorageError, TooLarge
 from facebatch.storage.credentials import Credentials
@@ -205,7 +205,9 @@ def _listed(uri: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.mark.parametrize("kind", ["s3", "gs"])
 def test_a_listing_that_breaks_off_goes_on_behind_what_it_gave(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tally.taken()
     assert _listed(f"{kind}://b/a", monkeypatch) == [f"{kind}://b/a/{k}" for k in (1, 2, 3)]
+    assert tally.taken() == {"retries/request": 1}
 
 
 def test_a_listing_of_azure_that_breaks_off_is_an_error_and_never_taken_for_whole(

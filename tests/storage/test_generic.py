@@ -10,7 +10,7 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from facebatch import config
+from facebatch import config, tally
 from facebatch.errors import UsageError
 from facebatch.storage import AccessDenied, NotFound, Storage, StorageError, TooLarge
 from facebatch.storage.credentials import Credentials
@@ -137,8 +137,10 @@ def test_what_passes_is_tried_again(storage: Storage, flaky: type[Flaky], fault:
     ]
     for again in calls:
         flaky.faults = [fault] * RETRIES
+        tally.taken()
         assert again()
         assert flaky.faults == []
+        assert tally.taken() == {"retries/request": RETRIES}
 
 
 @pytest.mark.parametrize("fault", PASSING, ids=repr)

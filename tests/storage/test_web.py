@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from facebatch import config
+from facebatch import config, tally
 from facebatch.errors import UsageError
 from facebatch.storage import UNSIZED, AccessDenied, Changed, NotFound, Storage, StorageError, TooLarge
 from tests.storage.server import Fault, Handler, Server, cut, drip, reset, silence, status
@@ -114,8 +114,10 @@ def test_a_mistake_of_ours_is_not_repeated(storage: Storage, server: Server, uri
 )
 def test_what_passes_is_tried_again(storage: Storage, server: Server, uri: str, fault: Fault) -> None:
     server.faults = [fault] * RETRIES
+    tally.taken()
     assert storage.read(uri)[0] == DATA
     assert len(server.log) == RETRIES + 1
+    assert tally.taken() == {"retries/request": RETRIES}
 
 
 @pytest.mark.parametrize("fault", [status(503), reset, silence, cut(0)], ids=["503", "reset", "silence", "cut"])
@@ -123,10 +125,12 @@ def test_what_does_not_pass_is_an_error_after_all_retries(
     storage: Storage, server: Server, uri: str, fault: Fault
 ) -> None:
     server.always = fault
+    tally.taken()
     began = time.monotonic()
     with pytest.raises(StorageError, match="photos/a.jpg") as error:
         storage.read(uri)
     assert type(error.value) is StorageError
+    assert tally.taken() == {"retries/request": RETRIES}
     assert len(server.log) == RETRIES + 1
     assert time.monotonic() - began < (RETRIES + 1) * 1 + 2
 
