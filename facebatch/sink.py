@@ -78,6 +78,25 @@ class Writer:
         return File(f"{folder}/{attempt}.parquet", table.num_rows, len(data), digest), data
 
 
+def committed(works: Iterable[Work], records: Iterable[Record]) -> dict[str, int]:
+    """What these records of the works have added to the dataset: commits, images by status and reason
+    (`committed/failed/EMPTY`, `committed/ok/`), faces, and bytes of images."""
+    counts: Counter[str] = Counter()
+    sizes = {(work.shard_id, work.index): work.size_bytes for work in works}
+    for record in records:
+        counts["commits"] += 1
+        counts["committed_faces"] += record.faces.rows
+        places = (
+            (shard, k) for shard, ranges in record.ranges.items() for low, high in ranges for k in range(low, high)
+        )
+        counts["committed_bytes"] += sum(max(sizes[place], 0) for place in places)  # below 0: never known
+        for status in Status:
+            reasons = {key: n for key, n in record.counts.items() if key.startswith(f"{status}/")}
+            counts[f"committed/{status}/"] += record.counts[status] - sum(reasons.values())
+            counts.update({f"committed/{key}": n for key, n in reasons.items()})
+    return {key: n for key, n in counts.items() if n}
+
+
 def commit_images(asked: int, images: int) -> int:
     """Images in one commit: as asked for (`run.commit_images`); where that is 0, few in a small run of `images`, which
     is to lose little by a kill, and in a large one 2,048, whose vectors are encoded in memory."""

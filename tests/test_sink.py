@@ -16,7 +16,7 @@ from facebatch.ids import image_id
 from facebatch.quality import Pose, Quality
 from facebatch.reasons import QualityReason, Reason, Status
 from facebatch.schema import FACES, IMAGES
-from facebatch.sink import Writer, commit_images, encoded, faces_table, images_table
+from facebatch.sink import Writer, commit_images, committed, encoded, faces_table, images_table
 from facebatch.storage import Storage
 from facebatch.work import Face, Work
 
@@ -204,3 +204,19 @@ def test_many_faces_make_several_files(writer: Writer, monkeypatch: pytest.Monke
 )
 def test_a_large_run_commits_in_large_bundles(asked: int, images: int, commit: int) -> None:
     assert commit_images(asked, images) == commit
+
+
+def test_what_a_write_has_committed_is_counted_by_its_records(writer: Writer) -> None:
+    gone = work(3, reason=Reason.NOT_FOUND)
+    gone.size_bytes = -1
+    works = [work(1, 2), work(0), work(5, 1, "s0"), work(2, reason=Reason.CORRUPT), gone]
+    assert committed(works, writer.write(works)) == {
+        "commits": 2,
+        "committed/ok/": 2,
+        "committed/no_face/": 1,
+        "committed/failed/CORRUPT": 1,
+        "committed/failed/NOT_FOUND": 1,
+        "committed_faces": 3,
+        "committed_bytes": 40,
+    }
+    assert committed(works, writer.write(works)) == {}, "an attempt that comes late has committed nothing"

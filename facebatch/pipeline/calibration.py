@@ -13,7 +13,7 @@ import ray
 import ray.exceptions
 from ray.data.exceptions import ExecutionTimeoutError
 
-from facebatch import forecast, plan
+from facebatch import forecast, plan, tally
 from facebatch.config import Config, Run
 from facebatch.dataset import Dataset
 from facebatch.errors import FacebatchError
@@ -97,4 +97,6 @@ def _measured(
     config: Config, models: dict[str, Any], storage: Storage, sources: list[Source], provider: str, most: int
 ) -> Sample:
     networks = Networks(**{name: ray.get(model) for name, model in models.items()})
-    return forecast.measure(config, networks, storage, sources, Place(provider), most)
+    sample = forecast.measure(config, networks, storage, sources, Place(provider), most)
+    tally.taken()  # this process goes on in the run, whose counts these are not
+    return sample

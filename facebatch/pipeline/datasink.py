@@ -9,7 +9,9 @@ from ray.data._internal.execution.interfaces import TaskContext
 from ray.data.block import Block
 from ray.data.datasource import Datasink
 
-from facebatch.sink import Writer
+from facebatch import tally
+from facebatch.pipeline.desk import note
+from facebatch.sink import Writer, committed
 from facebatch.stopwatch import Stopwatch
 from facebatch.work import unpacked
 
@@ -24,8 +26,9 @@ class CommitSink(Datasink[None]):
         watch = Stopwatch()
         with watch.timing("write"):
             # One by one: the block of a task that gave nothing has no columns, and cannot be joined with others.
-            self._writer.write([work for block in blocks for work in unpacked(block)])
-        self._desk.add.remote(watch.taken())
+            works = [work for block in blocks for work in unpacked(block)]
+            records = self._writer.write(works)
+        note(self._desk, watch.taken() | tally.taken() | committed(works, records))
 
     @property
     def min_rows_per_write(self) -> int:

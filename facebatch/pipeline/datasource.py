@@ -11,6 +11,7 @@ from ray.data import DataContext
 from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
+from facebatch import tally
 from facebatch.epochs import Guard
 from facebatch.plan import Shard
 from facebatch.reader import Parcels, Reader
@@ -65,5 +66,5 @@ def _metered(parcels: Iterator[pa.Table], desk: Any) -> Iterator[pa.Table]:
     watch = Stopwatch()
     desk.began.remote()
     for parcel in watch.waiting_for("read", parcels):
-        desk.add.remote(watch.taken() | {"moved": parcel.nbytes})
+        desk.add.remote(watch.taken() | tally.taken() | {"moved": parcel.nbytes})
         yield parcel

@@ -7,6 +7,7 @@ there is awaited. They are one process, because each of Ray's takes a hundredth 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -18,11 +19,13 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from facebatch import suspects
 from facebatch.budget import REASONS
+from facebatch.pipeline.metrics import Metrics
 from facebatch.slowest import Slow, Slowest
 from facebatch.suspects import Key
 from facebatch.trial import Verdict
 from facebatch.work import Work
 
+_LOG = logging.getLogger("facebatch")
 _PATIENCE = 5.0
 """Seconds for an answer."""
 
@@ -33,11 +36,12 @@ class Desk:
     `handle` is what workers add to. A process of it that dies is started again; the counts go on from what was read.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, run: int = 0, planned: int = 0) -> None:
+        """run: its number; planned: images that it is to commit (both for metrics)."""
         here = ray.get_runtime_context().get_node_id()
         self.handle = _Desk.options(  # type: ignore[attr-defined]
             scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False)
-        ).remote()
+        ).remote(run, planned)
         self._before: Counter[str] = Counter()
         self._last: Counter[str] = Counter()
 
@@ -110,8 +114,9 @@ class _Desk:
     """What is noted is asked for again when the process was lost meanwhile; what is counted is not, or it would count
     twice."""
 
-    def __init__(self) -> None:
+    def __init__(self, run: int, planned: int) -> None:
         self._counts: Counter[str] = Counter()
+        self._metrics = Metrics(run, planned)
         self._seats: dict[str, list[str]] = {}
         self._first: float | None = None
         self._trouble = ""
@@ -129,6 +134,7 @@ class _Desk:
     def add(self, counts: dict[str, int], slow: Sequence[Slow] = ()) -> None:
         self._counts.update(counts)
         self._slowest.keep(slow)
+        self._metrics.add(counts)
 
     def slowest(self) -> list[Slow]:
         return self._slowest.ranked()
@@ -168,6 +174,15 @@ class _Desk:
     @ray.method(max_task_retries=-1)
     def blame(self, verdicts: dict[Key, Verdict]) -> None:
         self._journal.blame(verdicts)
+
+
+def note(desk: Any, counts: dict[str, int]) -> None:
+    """Add, and return when that is counted: of a commit, which may be the last thing before the run ends. desk: its
+    handle."""
+    try:
+        ray.get(desk.add.remote(counts), timeout=_PATIENCE)
+    except ray.exceptions.RayError as error:  # what was committed stands
+        _LOG.warning("a commit is not in the run's counts: %s", type(error).__name__)
 
 
 def counted(works: list[Work]) -> dict[str, int]:

@@ -12,7 +12,7 @@ import ray.exceptions
 from ray.data.exceptions import ExecutionTimeoutError
 from rich.console import Console
 
-from facebatch import epochs, ledger, networks, plan, release
+from facebatch import epochs, ledger, networks, plan, release, tally
 from facebatch.config import Config, Run
 from facebatch.contract import facts_of
 from facebatch.dataset import Dataset
@@ -247,7 +247,8 @@ def _compute(
         writer.dataset.note_run(epoch.number, begun(config, provider))
         reader = Reader(writer.dataset, Base.at(config.base_uri), config.decode.max_bytes)
         left = [(shard, state.done.get(shard.shard_id, [])) for shard in todo]
-        desk = Desk()
+        desk = Desk(epoch.number, images)
+        desk.handle.add.remote(tally.taken())  # of planning
         source = ShardSource(reader, epoch.guard, left, desk.handle, layout.parcels)
         job = jobs.Job.of(config, chosen, models, layout.batch, reader, desk.handle)
         started = time.time()

@@ -16,6 +16,7 @@ import ray
 import ray.data
 from ray.data import DataContext
 
+from facebatch import tally
 from facebatch.config import Config, Run
 from facebatch.detect import Settings
 from facebatch.networks import Networks
@@ -146,6 +147,8 @@ class StageActor:
 
     def __init__(self, job: Job, recipe: Recipe, pool: Pool, last: bool) -> None:
         job.desk.seat.remote(pool.name, devices(pool.gpus))
+        if ray.get_runtime_context().was_current_actor_reconstructed:
+            job.desk.add.remote({"retries/worker": 1})
         watch = Stopwatch()
         try:
             stage = recipe(job, replace(pool.place, restarted=True), watch)
@@ -180,10 +183,11 @@ class Worker:
         return parcel
 
     def _tell(self, batch: list[Work]) -> None:
+        spent = self._watch.taken() | tally.taken()
         if self._last:
-            self._desk.add.remote(self._watch.taken() | counted(batch), self._slowest.met(batch))
+            self._desk.add.remote(spent | counted(batch), self._slowest.met(batch))
         else:
-            self._desk.add.remote(self._watch.taken())
+            self._desk.add.remote(spent)
 
 
 # A stage is given blocks as they are, a parcel each, which is bounded in bytes. `Dataset.map_batches` insists on a

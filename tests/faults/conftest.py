@@ -42,8 +42,8 @@ def nodes() -> Iterator[Callable[..., Nodes]]:
     """Starts a cluster with so many CPUs on its head, and an object store of so many bytes."""
     started: list[Nodes] = []
 
-    def start(cpus: int, store: int = 100 << 20, jobs: bool = False, scales: int = 0) -> Nodes:
-        started.append(Nodes(cpus, store, jobs, scales))
+    def start(cpus: int, store: int = 100 << 20, jobs: bool = False, scales: int = 0, metrics: int = 0) -> Nodes:
+        started.append(Nodes(cpus, store, jobs, scales, metrics))
         return started[-1]
 
     yield start

@@ -83,14 +83,18 @@ class Node:
 class Nodes:
     """A head, where drivers run, and the nodes that are added to it."""
 
-    def __init__(self, cpus: int, store: int = 100 << 20, jobs: bool = False, scales: int = 0) -> None:
-        """jobs: whether it takes jobs that are submitted to it, which its dashboard does. scales: up to so many nodes
-        of two CPUs are started by Ray's own autoscaler when somebody asks for them, and stopped when nobody does."""
-        port, dashboard = _free_port(), _free_port()
+    def __init__(
+        self, cpus: int, store: int = 100 << 20, jobs: bool = False, scales: int = 0, metrics: int = 0
+    ) -> None:
+        """jobs: whether it takes jobs that are submitted to it, which its dashboard does. metrics: the port on which
+        the head shows them; 0: one that Ray chooses. scales: up to so many nodes of two CPUs are started by Ray's own
+        autoscaler when somebody asks for them, and stopped when nobody does."""
+        port, dashboard = free_port(), free_port()
         self.address, self.jobs = f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}"
         self._folder = Path(tempfile.mkdtemp(prefix="fb"))  # short: Ray's sockets lie in it
         words = [f"--port={port}", f"--temp-dir={self._folder}", f"--include-dashboard={str(jobs).lower()}"]
         words += [f"--dashboard-port={dashboard}"] if jobs else []
+        words += [f"--metrics-export-port={metrics}"] if metrics else []
         if scales:
             scaling = self._folder.with_suffix(".json")
             scaling.write_text(json.dumps(_scaling(scales, self.address)))
@@ -103,6 +107,11 @@ class Nodes:
         words = [f"--num-gpus={gpus}", *([f"--labels={labels}"] if labels else [])]
         self._others.append(Node(f"--address={self.address}", *words, *_share(cpus, 100 << 20)))
         return self._others[-1]
+
+    @property
+    def logs(self) -> Path:
+        """The folder with the logs of all its nodes and workers."""
+        return self._folder / "session_latest" / "logs"
 
     def spilled(self) -> list[Path]:
         """The files with objects for which the object stores had no room."""
@@ -137,7 +146,7 @@ def _scaling(nodes: int, address: str) -> dict[str, Any]:
     }
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
