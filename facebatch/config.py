@@ -163,6 +163,8 @@ class Run:
     min_gpus: Count = 0
     scale_seconds: Positive = 600
     """Seconds that a cluster is given for them."""
+    logs: Literal["text", "json"] = "text"
+    """What a run says on stderr: sentences, or a JSON object in each line (`facebatch.logs`)."""
     retry: tuple[str, ...] = ()
     """Reasons whose rows are computed again (`facebatch.release`)."""
 

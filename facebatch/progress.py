@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 from facebatch.family import Family
+from facebatch.logs import say
 from facebatch.timeline import Point, Timeline
 
 T = TypeVar("T")
@@ -69,7 +70,7 @@ class Progress:
             self._sample()
             if time.monotonic() - last >= PLAIN_EVERY:
                 last = time.monotonic()
-                self._console.print(self.line(), soft_wrap=True, highlight=False)
+                say(self._console, self.line(), "progress", planned=self._target.images, **self._figures())
 
     def _sample(self) -> None:
         self._family.sample()
@@ -84,6 +85,11 @@ class Progress:
     def peak_bytes(self) -> int:
         """The most memory that this process and its descendants used together, shared pages counted once."""
         return self._family.peak_bytes
+
+    def _figures(self) -> dict[str, int]:
+        """What the line tells, for machines."""
+        counts = self._read()
+        return {name: counts.get(name, 0) for name in ("images", "faces", "failed", "skipped", "bytes")}
 
     def line(self) -> str:
         """The state of the run in one line."""

@@ -13,7 +13,7 @@ from functools import partial
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from facebatch import ledger, plan
+from facebatch import ledger, logs, plan
 from facebatch.dataset import Dataset
 from facebatch.epochs import Guard
 from facebatch.plan import Shard
@@ -67,14 +67,18 @@ class Reader:
             loose = shard.kind is Kind.FILES
             unread = size.unread and loose
             planned = plan.sources(self.dataset, shard)
+            logs.event("shard_begun", "a shard is read", shard_id=shard.shard_id, images=shard.count)
+            read = 0
             for work in self._unread(shard, planned, done) if unread else self._works(shard, planned, done, note):
                 works.append(work)
+                read += 1
                 if not unread:  # not what was read of a file: that may fail at another attempt
                     weight = planned[work.index].object.size if loose else work.size_bytes
                     held += 1000 + (weight if weight >= 0 else _GUESS)
                 if held >= size.bytes or len(works) >= size.images:
                     yield packed(works)
                     works, held = [], 0
+            logs.event("shard_read", "a shard is read to its end", shard_id=shard.shard_id, images=read)
         if works:
             yield packed(works)
 

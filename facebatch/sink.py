@@ -8,15 +8,18 @@ import hashlib
 import io
 import json
 import secrets
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from logging import WARNING
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from facebatch import logs
 from facebatch.commit import commit
 from facebatch.dataset import Dataset
 from facebatch.epochs import Guard
@@ -28,6 +31,8 @@ from facebatch.schema import FACES, IMAGES, stamped
 from facebatch.stages import face_px
 from facebatch.work import Face, Work
 
+_NAMED = 16
+"""Shards that the log of a commit names: of tiny tars there may be two thousand in one."""
 FACES_A_FILE = 20_000
 """Faces in one object at most: 40 MiB of vectors, so that it is encoded in memory and written by a single PUT."""
 
@@ -54,6 +59,7 @@ class Writer:
         return self._commit([])
 
     def _commit(self, works: list[Work]) -> Record | None:
+        began = time.perf_counter()
         ranges = places((work.shard_id, work.index) for work in works)
         retryable = bool(works) and _retryable(works[0])
         name = f"{self.guard.epoch:05d}-{_digest(ranges, retryable)}"
@@ -70,7 +76,10 @@ class Writer:
             counts=_counts(works),
             retryable=retryable,
         )
-        return record if commit(self.dataset, self.guard, record, files) else None
+        if not commit(self.dataset, self.guard, record, files):
+            return None
+        _log(record, works, time.perf_counter() - began)
+        return record
 
     def _file(self, folder: str, attempt: str, table: pa.Table) -> tuple[File, bytes]:
         data = encoded(table.replace_schema_metadata(stamped(table.schema, self.facts).metadata))
@@ -200,6 +209,23 @@ def _counts(works: list[Work]) -> dict[str, int]:
         if is_absent(work.format, work.detail):
             counts[f"{ABSENT}{work.format}"] += 1
     return dict(counts)
+
+
+def _log(record: Record, works: list[Work], seconds: float) -> None:
+    logs.event(
+        "commit",
+        f"{record.images.rows} images and {record.faces.rows} faces are committed",
+        record=record.name,
+        shards=len(record.ranges),
+        shard_ids=sorted(record.ranges)[:_NAMED],
+        images=record.images.rows,
+        faces=record.faces.rows,
+        seconds=round(seconds, 3),
+    )
+    for work in works:
+        if work.status is Status.FAILED:
+            place = {"shard_id": work.shard_id, "index": work.index}
+            logs.event("image_failed", "an image failed", WARNING, **place, reason=str(work.reason))
 
 
 def _digest(ranges: dict[str, list[tuple[int, int]]], retryable: bool) -> str:

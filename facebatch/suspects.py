@@ -17,9 +17,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from logging import WARNING
 from typing import Protocol
 
-from facebatch import tally
+from facebatch import logs, tally
 from facebatch.reasons import Reason
 from facebatch.stages import Stage
 from facebatch.trial import Rules, Trial, Verdict
@@ -79,6 +80,8 @@ class Cautious:
             alarmed = alarmed or before > 0
             if alarmed:
                 tally.add("retries/suspect", len(works))
+                says = "images are tried apart: a worker died of them or beside them"
+                logs.event("tried_apart", says, WARNING, stage=self._name, images=len(works), deaths=before)
                 self._try(works)
             yield [done for work in works for done in self._alone(work)] if before > 1 else self._stage(works)
             self._journal.end(self._name, keys)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facebatch import packs
+from facebatch import logs, packs
 from facebatch.packs import Model
 
 pytest_plugins = ["tests.s3", "tests.faults.rgw", "tests.faults.steps"]
@@ -43,6 +43,13 @@ def _weights_are_found_and_nothing_is_downloaded(tmp_path_factory: pytest.TempPa
     os.environ["FACEBATCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))
     if models := _models():
         os.environ["FACEBATCH_MODELS"] = str(models)
+
+
+@pytest.fixture(autouse=True)
+def _logs_end_with_their_test() -> Iterator[None]:
+    yield
+    logs.begin(None)
+    logs.stop()
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = [
     ["errors", "reasons", "ids", "config", "resources", "schema", "formats", "failpoints", "watchdog"],
-    ["stopwatch", "family", "budget", "timeline", "tally"],
-    ["storage"],
+    ["stopwatch", "tally", "family", "budget", "timeline"],
+    ["storage", "logs"],
     ["sources"],
     ["geometry", "exif", "fingerprint", "nms", "cost", "plugins", "jxl"],
     ["colour", "raw"],

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -322,3 +324,28 @@ def test_a_demo_with_a_mistake_in_its_settings_writes_nothing(
     assert run("demo", "--output", str(tmp_path / "demo"), "detect.sc=1") == 2
     assert "there is no setting detect.sc" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_errors_of_a_run_are_objects_where_its_logs_are(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = ("index", "--input", str(tmp_path / "none"), "--output", str(tmp_path / "out"))
+    assert run(*words, "run.logs=json") == 2
+    told = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert (told[-1]["level"], told[-1]["event"], told[-1]["run"]) == ("error", "stderr", None)
+    said = told[-1]["message"]
+    assert run(*words) == 2
+    assert capfd.readouterr().err.splitlines()[-1] == said, "the same sentence"
+
+
+def test_a_mistake_of_ours_is_an_object_too(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> NoReturn:
+        raise RuntimeError("odd")
+
+    monkeypatch.setattr("facebatch.pipeline.index.index", broken)
+    words = ("index", "--input", str(tmp_path), "--output", str(tmp_path / "out"), "run.logs=json")
+    with pytest.raises(SystemExit, match="1"):
+        cli.main(words)
+    (told,) = map(json.loads, capfd.readouterr().err.splitlines())
+    assert (told["level"], told["message"]) == ("error", "RuntimeError: odd")
+    assert 'raise RuntimeError("odd")' in told["trace"]

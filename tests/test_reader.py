@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import tarfile
 from pathlib import Path
@@ -11,10 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from facebatch import config, plan
+from facebatch import config, logs, plan
 from facebatch.dataset import Dataset
+from facebatch.epochs import EpochGuard
 from facebatch.plan import Shard
-from facebatch.reader import Reader
+from facebatch.reader import Parcels, Reader
 from facebatch.reasons import Reason
 from facebatch.sources import Kind, Ranges, Source
 from facebatch.sources.base import Base
@@ -106,3 +108,16 @@ def test_a_tar_that_is_gone_tells_so_for_every_chosen_image(dataset: Dataset) ->
 def test_an_index_that_a_container_does_not_have_has_no_work(dataset: Dataset) -> None:
     works = list(_reader(dataset).chosen(_shard(dataset, Kind.TAR), [(9, 12)]))
     assert [w.index for w in works] == [9]
+
+
+def test_a_shard_says_when_it_is_begun_and_when_it_is_read_to_its_end(dataset: Dataset) -> None:
+    told = io.StringIO()
+    logs.to(told)
+    shard = _shard(dataset, Kind.TAR)
+    parcels = _reader(dataset).parcels([(shard, [(0, 4)])], EpochGuard(dataset, 0), Parcels(2, 1 << 20))
+    next(parcels)
+    (begun,) = map(json.loads, told.getvalue().splitlines())
+    assert (begun["event"], begun["shard_id"], begun["images"]) == ("shard_begun", shard.shard_id, None)
+    list(parcels)
+    read = json.loads(told.getvalue().splitlines()[-1])
+    assert (read["event"], read["shard_id"], read["images"]) == ("shard_read", shard.shard_id, 6)

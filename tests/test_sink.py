@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from facebatch import epochs, ledger
+from facebatch import epochs, ledger, logs
 from facebatch.dataset import Dataset
 from facebatch.epochs import Superseded
 from facebatch.ids import image_id
@@ -220,3 +220,17 @@ def test_what_a_write_has_committed_is_counted_by_its_records(writer: Writer) ->
         "committed_bytes": 40,
     }
     assert committed(works, writer.write(works)) == {}, "an attempt that comes late has committed nothing"
+
+
+def test_a_commit_and_the_images_that_failed_in_it_are_logged_and_a_late_attempt_is_not(writer: Writer) -> None:
+    told = io.StringIO()
+    logs.to(told)
+    works = [work(1, 2), work(0), work(5, 1, "s0"), work(2, reason=Reason.CORRUPT), work(3, reason=Reason.NOT_AN_IMAGE)]
+    (record,) = writer.write(works)
+    writer.write(works)
+    commit, failed = map(json.loads, told.getvalue().splitlines())
+    assert (commit["record"], commit["shards"], commit["shard_ids"]) == (record.name, 2, ["s0", "s1"])
+    assert (commit["images"], commit["faces"]) == (5, 3)
+    assert 0 < commit["seconds"] < 60
+    assert (failed["level"], failed["shard_id"], failed["index"], failed["reason"]) == ("warning", "s1", 2, "CORRUPT")
+    assert "photos" not in told.getvalue()

@@ -21,9 +21,9 @@ from facebatch.cli.base import (
     configured,
     count,
     indexing,
+    logged,
     quiet,
     show_table,
-    stderr,
     stdout,
     with_inputs,
 )
@@ -52,10 +52,15 @@ def entry(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code. Errors of ours are one sentence on stderr, never a trace."""
+    """Run one command; returns its exit code."""
     arguments = _parsed(_parser(), argv)
+    return _told(partial(arguments.command, arguments))
+
+
+def _told(command: Callable[[], int]) -> int:
+    """The exit code of a command. Errors of ours are one sentence on stderr, never a trace."""
     try:
-        return int(arguments.command(arguments))
+        return int(command())
     except FacebatchError as error:
         print(f"facebatch: {error}", file=sys.stderr)
         return error.exit_code
@@ -75,8 +80,13 @@ def _run_index(settings: config.Config) -> int:
     from facebatch.pipeline.index import index  # here, because importing Ray takes a second that --help need not pay
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # of schedulers and `ray job stop`: as Ctrl-C
-    summary.show(stdout(), summary.rows(index(settings, stderr())))
-    return 0
+
+    def run() -> int:
+        summary.show(stdout(), summary.rows(index(settings, console)))
+        return 0
+
+    with logged(settings.run.logs) as console:
+        return _told(run)
 
 
 def _verify(arguments: argparse.Namespace) -> int:
@@ -168,7 +178,8 @@ def _demo(arguments: argparse.Namespace) -> int:
     )
     entries = demo.archive()
     demo.write(entries, folder)
-    _run_index(settings)
+    if code := _run_index(settings):
+        return code
     found = verdict.judge(entries, *verdict.read(folder / "index"))
     sheet = folder / "faces.png"
     verdict.draw(sheet, found, settings.decode)

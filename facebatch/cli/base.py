@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import sys
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
+from typing import TextIO, cast
 
 from rich.console import Console
 from rich.table import Table
 
-from facebatch import config
+from facebatch import config, logs
 from facebatch.errors import UsageError
+from facebatch.logs import Lines
 
 EPILOG = """\
 exit codes: 0 done, 1 failed (the same command resumes), 2 bad usage or configuration, 3 the sums do not reconcile
@@ -118,5 +122,30 @@ def show_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 def stderr() -> Console:
     """A console on a descriptor of its own, which stays visible while Ray's noise on descriptor 2 is turned away."""
-    seen = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace", buffering=1)
+    seen = _seen()
     return Console(file=seen, width=None if seen.isatty() else 160)
+
+
+@contextmanager
+def logged(how: str) -> Iterator[Console]:
+    """The console of a run whose stderr is as `run.logs` has it. As `json`, all that Python writes to stderr meanwhile
+    becomes such lines, errors included."""
+    if how == "text":
+        yield stderr()
+        return
+    seen = _seen()
+    lines = cast(TextIO, Lines(seen))
+    logs.to(seen)
+    try:
+        with redirect_stderr(lines):
+            yield Console(file=lines)
+    except Exception as error:
+        logs.event("mistake", f"{type(error).__name__}: {error}", logging.ERROR, trace=traceback.format_exc())
+        raise SystemExit(1) from error  # or Python would print the trace
+    finally:
+        lines.write("\n")  # what is left of a line
+        logs.stop()
+
+
+def _seen() -> TextIO:
+    return os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace", buffering=1)

@@ -9,7 +9,7 @@ from ray.data._internal.execution.interfaces import TaskContext
 from ray.data.block import Block
 from ray.data.datasource import Datasink
 
-from facebatch import tally
+from facebatch import logs, tally
 from facebatch.pipeline.desk import note
 from facebatch.sink import Writer, committed
 from facebatch.stopwatch import Stopwatch
@@ -23,6 +23,7 @@ class CommitSink(Datasink[None]):
         self._writer, self._parcels, self._desk = writer, parcels, desk
 
     def write(self, blocks: Iterable[Block], ctx: TaskContext) -> None:
+        logs.from_worker(self._writer.guard.epoch)
         watch = Stopwatch()
         with watch.timing("write"):
             # One by one: the block of a task that gave nothing has no columns, and cannot be joined with others.

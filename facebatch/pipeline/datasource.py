@@ -11,7 +11,7 @@ from ray.data import DataContext
 from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
-from facebatch import tally
+from facebatch import logs, tally
 from facebatch.epochs import Guard
 from facebatch.plan import Shard
 from facebatch.reader import Parcels, Reader
@@ -54,15 +54,16 @@ class ShardSource(Datasource):
 
     def _task(self, group: list[tuple[Shard, Ranges]]) -> ReadTask:
         read = partial(self._reader.parcels, group, self._guard, self._size)
-        desk = self._desk
+        desk, run = self._desk, self._guard.epoch
         metadata = BlockMetadata(
             num_rows=None, size_bytes=sum(shard.bytes for shard, _ in group), input_files=None, exec_stats=None
         )
-        return ReadTask(lambda: _metered(read(), desk), metadata, schema=PARCEL)
+        return ReadTask(lambda: _metered(read(), desk, run), metadata, schema=PARCEL)
 
 
-def _metered(parcels: Iterator[pa.Table], desk: Any) -> Iterator[pa.Table]:
+def _metered(parcels: Iterator[pa.Table], desk: Any, run: int) -> Iterator[pa.Table]:
     """The same parcels; the desk is told when the first byte was asked for, and what reading took."""
+    logs.from_worker(run)
     watch = Stopwatch()
     desk.began.remote()
     for parcel in watch.waiting_for("read", parcels):

@@ -7,17 +7,17 @@ there is awaited. They are one process, because each of Ray's takes a hundredth 
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
+from logging import WARNING
 from typing import Any
 
 import ray
 import ray.exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from facebatch import suspects
+from facebatch import logs, suspects
 from facebatch.budget import REASONS
 from facebatch.pipeline.metrics import Metrics
 from facebatch.slowest import Slow, Slowest
@@ -25,7 +25,6 @@ from facebatch.suspects import Key
 from facebatch.trial import Verdict
 from facebatch.work import Work
 
-_LOG = logging.getLogger("facebatch")
 _PATIENCE = 5.0
 """Seconds for an answer."""
 
@@ -116,6 +115,7 @@ class _Desk:
 
     def __init__(self, run: int, planned: int) -> None:
         self._counts: Counter[str] = Counter()
+        logs.from_worker(run)
         self._metrics = Metrics(run, planned)
         self._seats: dict[str, list[str]] = {}
         self._first: float | None = None
@@ -182,7 +182,7 @@ def note(desk: Any, counts: dict[str, int]) -> None:
     try:
         ray.get(desk.add.remote(counts), timeout=_PATIENCE)
     except ray.exceptions.RayError as error:  # what was committed stands
-        _LOG.warning("a commit is not in the run's counts: %s", type(error).__name__)
+        logs.event("not_counted", "a commit is not in the run's counts", WARNING, error=type(error).__name__)
 
 
 def counted(works: list[Work]) -> dict[str, int]:

@@ -19,9 +19,10 @@ from facebatch.dataset import Dataset
 from facebatch.errors import FacebatchError
 from facebatch.forecast import Reservoir, Sample
 from facebatch.listing import ManifestWriter
+from facebatch.logs import say
 from facebatch.pipeline import calibration, nodes
 from facebatch.pipeline.cluster import connected
-from facebatch.pipeline.index import BYTES_A_PHOTO, say
+from facebatch.pipeline.index import BYTES_A_PHOTO
 from facebatch.pipeline.machine import provider_of
 from facebatch.pipeline.pools import Layout, Work, lay_out
 from facebatch.plan import Listing

@@ -12,7 +12,7 @@ import ray.exceptions
 from ray.data.exceptions import ExecutionTimeoutError
 from rich.console import Console
 
-from facebatch import epochs, ledger, networks, plan, release, tally
+from facebatch import epochs, ledger, logs, networks, plan, release, tally
 from facebatch.config import Config, Run
 from facebatch.contract import facts_of
 from facebatch.dataset import Dataset
@@ -22,6 +22,7 @@ from facebatch.errors import FacebatchError, Unreconciled, UsageError
 from facebatch.failpoints import failpoint
 from facebatch.forecast import Sample
 from facebatch.ledger import State
+from facebatch.logs import say
 from facebatch.networks import Networks
 from facebatch.pipeline import job as jobs
 from facebatch.pipeline import nodes
@@ -98,6 +99,7 @@ def index(config: Config, console: Console) -> Summary:
 
 
 def _run(config: Config, console: Console) -> Summary:
+    logs.begin(None)
     started = time.monotonic()
     dataset = Dataset.at(Storage(config.storage), config.output)
     inputs.check(dataset.storage, config)
@@ -105,6 +107,7 @@ def _run(config: Config, console: Console) -> Summary:
     chosen = _networks(config, console)
     facts = dataset.open(facts_of(config, chosen))
     with epochs.taken(dataset, tell=partial(say, console)) as epoch:
+        logs.begin(epoch.number)
         dataset.note_run(epoch.number, begun(config))
         state = _released(dataset, epoch.guard, ledger.settle(dataset, epoch.number), again, console)
         shards = _planned(dataset, epoch.guard, config, console)
@@ -144,11 +147,6 @@ def _run(config: Config, console: Console) -> Summary:
         failpoint("end")
     _reconcile(dataset, shards, state)
     return summary
-
-
-def say(console: Console, text: str) -> None:
-    """One plain line, whatever is in it."""
-    console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
 def _networks(config: Config, console: Console) -> Networks:
@@ -250,7 +248,7 @@ def _compute(
         desk = Desk(epoch.number, images)
         desk.handle.add.remote(tally.taken())  # of planning
         source = ShardSource(reader, epoch.guard, left, desk.handle, layout.parcels)
-        job = jobs.Job.of(config, chosen, models, layout.batch, reader, desk.handle)
+        job = jobs.Job.of(config, chosen, models, layout.batch, reader, desk.handle, epoch.number)
         started = time.time()
         try:
             with Progress(console, Target(known, size), desk.read) as progress:

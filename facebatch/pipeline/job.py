@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
+from logging import WARNING
 from typing import Any
 
 import pyarrow as pa
@@ -16,7 +17,7 @@ import ray
 import ray.data
 from ray.data import DataContext
 
-from facebatch import tally
+from facebatch import logs, tally
 from facebatch.config import Config, Run
 from facebatch.detect import Settings
 from facebatch.networks import Networks
@@ -52,14 +53,16 @@ class Job:
     batch: int
     reader: Reader
     desk: Any
+    run: int
+    """Its number in the dataset."""
 
     @classmethod
     def of(
-        cls, config: Config, networks: Networks, models: dict[str, Any], batch: int, reader: Reader, desk: Any
+        cls, config: Config, networks: Networks, models: dict[str, Any], batch: int, reader: Reader, desk: Any, run: int
     ) -> Job:
         """models: what `put` gave for the networks."""
         gate = networks.gate.pack if networks.gate else None
-        return cls(config, networks.detector.pack, gate, models, batch, reader, desk)
+        return cls(config, networks.detector.pack, gate, models, batch, reader, desk, run)
 
     def model(self, name: str) -> Model:
         """One of the networks."""
@@ -147,8 +150,10 @@ class StageActor:
 
     def __init__(self, job: Job, recipe: Recipe, pool: Pool, last: bool) -> None:
         job.desk.seat.remote(pool.name, devices(pool.gpus))
+        logs.from_worker(job.run)
         if ray.get_runtime_context().was_current_actor_reconstructed:
             job.desk.add.remote({"retries/worker": 1})
+            logs.event("worker_restarted", f"a worker of {pool.name} was lost; this one is in its place", WARNING)
         watch = Stopwatch()
         try:
             stage = recipe(job, replace(pool.place, restarted=True), watch)
@@ -210,6 +215,7 @@ def _actors(rows: Any, job: Job, pool: Pool, recipe: Recipe, last: bool = False)
 def _tasks(rows: Any, job: Job, recipe: Recipe, cpus: float) -> Any:
     def work(parcel: pa.Table) -> pa.Table:
         job.desk.seat.remote(recipe.__name__, devices(0))
+        logs.from_worker(job.run)
         watch = Stopwatch()
         stage = Cautious(recipe.__name__, recipe(job, Place(restarted=True), watch), job.journal, job.rules)
         return Worker(stage, job, watch)(parcel)

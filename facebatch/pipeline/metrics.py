@@ -9,14 +9,15 @@ exports nothing (`facebatch.pipeline.cluster`), too.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping
+from logging import WARNING
 from typing import Any
 
 import ray
 from ray.util.metrics import Counter, Gauge
 
-_LOG = logging.getLogger("facebatch")
+from facebatch import logs
+
 _ALL = ("run", "JobId")
 """Labels of every series: the number of the run in its dataset, and the job as Ray's dashboard calls it. Names of
 datasets are none: they would be a series each, and may be nobody's business."""
@@ -95,4 +96,4 @@ class Metrics:
 
     def _give_up(self, error: Exception) -> None:
         self._counters = {}
-        _LOG.warning("this run has no more metrics: %s: %s", type(error).__name__, error)
+        logs.event("no_metrics", "this run has no more metrics", WARNING, error=f"{type(error).__name__}: {error}")

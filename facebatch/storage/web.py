@@ -188,7 +188,7 @@ class Web:
                 retry = retry.increment("GET", error=ProtocolError(str(broken)))
             except MaxRetryError:
                 raise StorageError(f"{_shown(uri)}: {broken}") from None
-            sent_again(1)
+            sent_again(1, type(broken).__name__)
             retry.sleep()
 
     @contextmanager
@@ -198,10 +198,10 @@ class Web:
             answer = self._session.request(method, uri, headers=headers, stream=True, timeout=self._options.timeout)
         except requests.RequestException as error:
             if isinstance(_cause(error), MaxRetryError):
-                sent_again(self._options.retries)
+                sent_again(self._options.retries, type(error).__name__)
             raise StorageError(f"{_shown(uri)}: {_words(error)}") from None  # its own words have the whole address
         with answer:
-            sent_again(len(cast(Retry, answer.raw.retries).history))
+            sent_again(len(cast(Retry, answer.raw.retries).history), "no good answer")
             if not (method == "HEAD" and answer.status_code in _NO_HEAD):
                 _check(uri, answer)
             yield answer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,6 +26,18 @@ def photos(tmp_path_factory: pytest.TempPathFactory, group: np.ndarray, astronau
     for i in range(58):
         moved = np.roll(group, random.integers(0, 600, 2), axis=(0, 1))
         (folder / f"{i:03d}.jpg").write_bytes(encode(moved, "JPEG", quality=92))
+    return folder
+
+
+@pytest.fixture
+def archive(photos: Path, tmp_path: Path) -> Path:
+    """The photographs, and files that are none."""
+    folder = tmp_path / "archive"
+    shutil.copytree(photos, folder)
+    (folder / "cut.jpg").write_bytes((photos / "hopper.jpg").read_bytes()[:3000])
+    (folder / "corrupt.jpg").write_bytes((photos / "hopper.jpg").read_bytes()[:3] + bytes(5000))
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "notes.jpg").write_text("these are words")
     return folder
 
 

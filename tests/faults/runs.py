@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psutil
 import pyarrow as pa
@@ -135,6 +136,12 @@ def _killed(process: psutil.Process) -> bool:
 
 def images(output: Path) -> list[dict[str, object]]:
     return list(table(output, "images").sort_by("image_id").to_pylist())
+
+
+def logged(folder: Path) -> list[dict[str, Any]]:
+    """The events of all workers, among what Ray itself writes into their files in this folder."""
+    lines = [line for file in folder.glob("worker-*.err") for line in file.read_text().splitlines()]
+    return [json.loads(line) for line in lines if line.startswith('{"time"')]
 
 
 def faces(output: Path) -> pa.Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 import urllib.request
 from collections import Counter
@@ -15,7 +14,7 @@ import pytest
 from facebatch.failpoints import VARIABLE
 from tests.e2e.conftest import table
 from tests.faults.nodes import Nodes, free_port
-from tests.faults.runs import Run, images
+from tests.faults.runs import Run, images, logged
 
 pytest.importorskip("aiohttp", reason="needs the extra `cluster`: the agents of Ray's nodes export metrics")
 parser = pytest.importorskip("prometheus_client.parser", reason="needs the extra `cluster`")
@@ -24,18 +23,6 @@ pytestmark = pytest.mark.faults
 PARTS = {"read", "decode", "detect", "chip", "embed", "pack", "write"}
 Scraped = dict[str, Counter[tuple[str, ...]]]
 """For each metric its values by those labels that are asked for."""
-
-
-@pytest.fixture
-def archive(photos: Path, tmp_path: Path) -> Path:
-    """The photographs, and files that are none."""
-    folder = tmp_path / "archive"
-    shutil.copytree(photos, folder)
-    (folder / "cut.jpg").write_bytes((photos / "hopper.jpg").read_bytes()[:3000])
-    (folder / "corrupt.png").write_bytes((photos / "astronaut.png").read_bytes()[:64] + bytes(500))
-    (folder / "empty.jpg").write_bytes(b"")
-    (folder / "notes.jpg").write_text("these are words")
-    return folder
 
 
 def scraped(port: int, run: str) -> Scraped:
@@ -112,3 +99,7 @@ def test_workers_that_are_lost_are_counted_and_rows_that_come_twice_are_not(
     assert last["faces_total"][()] == table(tmp_path / "out", "faces").num_rows
     assert last["retries_total"]["worker",] == 1
     assert last["retries_total"]["suspect",] > 0
+    events = logged(cluster.logs)
+    assert [event["level"] for event in events if event["event"] == "worker_restarted"] == ["warning"]
+    tried = sum(event["images"] for event in events if event["event"] == "tried_apart")
+    assert tried == last["retries_total"]["suspect",]

@@ -27,7 +27,7 @@ def test_blocks_of_tasks_that_gave_nothing_are_passed_over_beside_others(monkeyp
 
     monkeypatch.setattr(ray, "get", lambda answer, timeout: answer)
     tally.taken()
-    writer: Any = SimpleNamespace(write=write)
+    writer: Any = SimpleNamespace(write=write, guard=SimpleNamespace(epoch=1))
     desk = SimpleNamespace(add=SimpleNamespace(remote=counts.append))
     blocks = [
         packed([Work("s", 0, "a", "", 1), Work("s", 1, "b", "", 1)]),
@@ -47,7 +47,7 @@ def test_a_commit_that_nobody_can_count_stands(
         raise ray.exceptions.ActorUnavailableError("restarting", None)
 
     monkeypatch.setattr(ray, "get", away)
-    writer: Any = SimpleNamespace(write=lambda works: [])
+    writer: Any = SimpleNamespace(write=lambda works: [], guard=SimpleNamespace(epoch=1))
     desk = SimpleNamespace(add=SimpleNamespace(remote=lambda counts: counts))
     CommitSink(writer, 4, desk).write([packed([Work("s", 0, "a", "", 1)])], None)  # type: ignore[arg-type]
-    assert "a commit is not in the run's counts: ActorUnavailableError" in caplog.text
+    assert "a commit is not in the run's counts" in caplog.text

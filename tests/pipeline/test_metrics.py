@@ -94,9 +94,7 @@ def test_metrics_that_fail_are_told_of_once_and_cost_nothing_else(
     with caplog.at_level(logging.WARNING, "facebatch"):
         told.add(COUNTS)
         told.add(COUNTS)
-    assert [record.getMessage() for record in caplog.records] == [
-        "this run has no more metrics: RuntimeError: out of order"
-    ]
+    assert [record.fields for record in caplog.records] == [{"error": "RuntimeError: out of order"}]  # type: ignore[attr-defined]
     assert all(each.given == [] for name, each in made.items() if name != "facebatch_images_planned")
 
 
