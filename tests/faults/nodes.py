@@ -39,7 +39,7 @@ class Node:
         ours = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         ray = str(Path(sys.executable).with_name("ray"))
         self._process = subprocess.Popen(
-            [ray, "start", "--block", "--disable-usage-stats", f"--dashboard-agent-listen-port={_free_port()}", *words],
+            [ray, "start", "--block", "--disable-usage-stats", f"--dashboard-agent-listen-port={free_port()}", *words],
             stdout=self._said,
             stderr=subprocess.STDOUT,
             env={**ours, **_ENVIRONMENT, "PYTHONPATH": os.pathsep.join([ROOT, os.environ.get("PYTHONPATH", "")])},
