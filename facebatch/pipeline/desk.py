@@ -35,7 +35,7 @@ class Desk:
     `handle` is what workers add to. A process of it that dies is started again; the counts go on from what was read.
     """
 
-    def __init__(self, run: int = 0, planned: int = 0) -> None:
+    def __init__(self, run: int, planned: int) -> None:
         """run: its number; planned: images that it is to commit (both for metrics)."""
         here = ray.get_runtime_context().get_node_id()
         self.handle = _Desk.options(  # type: ignore[attr-defined]

@@ -55,7 +55,7 @@ from facebatch.pipeline.desk import Desk
 from facebatch.pipeline.watch import forget, tell
 
 with connected(None):
-    tell(DataContext.get_current(), Desk().handle, 0.5)
+    tell(DataContext.get_current(), Desk(0, 0).handle, 0.5)
 forget(DataContext.get_current())
 with connected(None):
     job.rehearse(60)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -42,6 +44,16 @@ def test_counts_become_values_of_counters_with_labels() -> None:
         ("facebatch_embed_filled", 7, {}),
         ("facebatch_embed_slots", 32, {}),
     ]
+
+
+def test_the_readme_has_them_all_and_no_others() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    table = readme.partition("| `ray_facebatch_...`")[2].partition("\n\n")[0]
+    named = re.findall(r"`(\w+)`", "".join(row.split("|")[1] for row in table.splitlines()[2:]))
+    exported = {f"{name}_total" for name in COUNTERS} | {metrics.PLANNED}
+    assert {f"facebatch_{name}" for name in named} == exported
+    for name in re.findall(r"ray_(facebatch_\w+)", readme.partition("A Ray that facebatch starts for itself\n")[2]):
+        assert name in exported
 
 
 class Recorded:
