@@ -49,6 +49,7 @@ def test_a_sample_that_cannot_be_read_stops_no_run(tmp_path: Path) -> None:
 
 TWICE = """
 from ray.data import DataContext
+from facebatch.config import Run
 from facebatch.pipeline import job
 from facebatch.pipeline.cluster import connected
 from facebatch.pipeline.desk import Desk
@@ -58,7 +59,7 @@ with connected(None):
     tell(DataContext.get_current(), Desk(0, 0).handle, 0.5)
 forget(DataContext.get_current())
 with connected(None):
-    job.rehearse(60)
+    job.rehearse(Run(), 60)
 print("rehearsed")
 """
 
