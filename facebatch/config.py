@@ -278,7 +278,7 @@ def words(settings: dict[str, Any], defaults: dict[str, Any] | None = None, pref
             found += [f"{prefix}{key}={said}"] if _plain(value) != _plain(default) else []
         else:
             given = [value] if isinstance(value, str) else value or []
-            found += [word for one in given if one for word in (_OPTIONS[key], one)]
+            found += [word for one in given if one for word in _option(_OPTIONS[key], one)]
     return found
 
 
@@ -289,6 +289,11 @@ _OPTIONS = {
     "base_uri": "--base-uri",
     "output": "--output",
 }
+
+
+def _option(name: str, value: str) -> tuple[str, ...]:
+    """A value that begins like an option has to be tied to its own."""
+    return (f"{name}={value}",) if value.startswith("-") else (name, value)
 
 
 def _plain(value: Any) -> Any:

@@ -38,5 +38,6 @@ class Timeline:
     def since(self, start: float) -> list[Point]:
         """The points behind a time of the same clock, in seconds from then on; before them one of that time, at which
         nothing was done. Nothing where there are no points."""
-        later = [(round(point[0] - start, 2), *point[1:]) for point in self._points if point[0] > start]
+        placed = [(round(point[0] - start, 2), *point[1:]) for point in self._points]
+        later = [point for point in placed if point[0] > 0]
         return [(0.0, 0, 0, 0), *later] if later else []

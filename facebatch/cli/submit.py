@@ -32,7 +32,7 @@ def declare(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from facebatch.pipeline import submission  # here, because importing Ray takes a second
+    from facebatch.pipeline import following, submission  # here, because importing Ray takes a second
 
     errand = submission.Errand.of(indexing(arguments), arguments.installed, _read(arguments.runtime_env))
     remarks = stderr()
@@ -50,13 +50,14 @@ def run(arguments: argparse.Namespace) -> int:
         print(name)
         return 0
     try:
-        ended = submission.follow(cluster, name, show, say)
+        ended = following.follow(cluster, name, show, say)
     except KeyboardInterrupt:
         say(f"the job {name} goes on; the same command follows it again, and {submission.stop(cluster, name)} stops it")
         return 1
     if ended.exit_code:
+        why = f": {ended.why}" if ended.why else ""
         on = "; the same command goes on from what was committed" if ended.exit_code == 1 else ""
-        say(f"the job {name} has {ended.status}, exit code {ended.exit_code}{on}")
+        say(f"the job {name} has {ended.status}, exit code {ended.exit_code}{why}{on}")
     return ended.exit_code
 
 

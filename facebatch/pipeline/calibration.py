@@ -20,8 +20,8 @@ from facebatch.errors import FacebatchError
 from facebatch.forecast import Sample
 from facebatch.networks import Networks
 from facebatch.pipeline import job as jobs
+from facebatch.pipeline.machine import TASK_CPUS
 from facebatch.pipeline.nodes import selector
-from facebatch.pipeline.pools import TASK_CPUS
 from facebatch.plan import Shard
 from facebatch.session import CUDA
 from facebatch.sources import Kind, Source

@@ -83,6 +83,11 @@ def _connect(address: str | None) -> None:
     before = signal.getsignal(signal.SIGTERM)
     ours: dict[str, str] = {}
     try:
+        if address and address.startswith("ray://"):
+            raise ValueError(
+                "a run cannot be driven from outside the cluster (ray://): use `facebatch submit`, or HEAD:6379 on one "
+                "of its machines"
+            )
         if address:
             ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
             return

@@ -119,7 +119,7 @@ class _Desk:
         self._metrics = Metrics(run, planned)
         self._seats: dict[str, list[str]] = {}
         self._first: float | None = None
-        self._trouble = ""
+        self._troubles: dict[str, str] = {}
         self._slowest = Slowest()
         self._journal = suspects.Journal()
         self._born = time.time()
@@ -140,18 +140,19 @@ class _Desk:
         return self._slowest.ranked()
 
     def seat(self, stage: str, devices: str) -> None:
-        """Note which GPUs a worker of a stage sees."""
+        """Note that a worker of a stage has begun, and which GPUs it sees."""
+        self._troubles.pop(stage, None)
         seats = self._seats.setdefault(stage, [])
         if devices or "" not in seats:  # tasks come without end, actors of one GPU each do not
             seats.append(devices)
 
-    def stumbled(self, why: str) -> None:
-        """Note why a worker could not begin. Of the death of an actor Ray tells the last one's reason only, which may
-        be that the others had died."""
-        self._trouble = self._trouble or why
+    def stumbled(self, stage: str, why: str) -> None:
+        """Note why a worker of a stage could not begin. Of the deaths of actors Ray tells the last one's reason only,
+        which may be that the others had died."""
+        self._troubles.setdefault(stage, why)
 
     def trouble(self) -> str:
-        return self._trouble
+        return "; ".join(sorted(set(self._troubles.values())))
 
     def seats(self) -> dict[str, list[str]]:
         return {stage: sorted(seats) for stage, seats in sorted(self._seats.items())}

@@ -232,8 +232,7 @@ def _compute(
     known = None if None in counts else sum(count or 0 for count in counts)
     images = sum(shard.bytes // BYTES_A_PHOTO + 1 if n is None else n for n, shard in zip(counts, todo, strict=True))
     with connected(config.run.address):
-        nodes.wait_for_room(config.run, partial(say, console))
-        machine = nodes.machine(config.run)
+        machine = nodes.room(config.run, partial(say, console))
         views = Settings.of(config.detect, chosen.detector.pack).view_bytes
         provider, _ = provider_of(machine, config.run, providers())
         models = jobs.put(chosen)
@@ -309,6 +308,10 @@ def _translated(error: Exception, run: Run, trouble: str = "") -> FacebatchError
             f"workers died again and again, and were started again {run.restarts} times at most (run.restarts): "
             f"{type(cause).__name__}: {words[0]} Look at worker-*.err and raylet.out in {LOGS} on the workers' nodes: "
             f"memory that ran out, or a crash in a library. {_ON}"
+        )
+    if isinstance(cause, ray.exceptions.GetTimeoutError):
+        return FacebatchError(
+            f"the planned workers have found no room: others may have taken it since, `ray status` tells. {_ON}"
         )
     return FacebatchError(
         f"a worker failed: {type(cause).__name__}: {words[0]}. {_ON}. The workers' logs are in {LOGS}"

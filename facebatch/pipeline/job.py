@@ -25,8 +25,9 @@ from facebatch.packs import Model, Pack
 from facebatch.pipeline.datasink import CommitSink
 from facebatch.pipeline.datasource import ShardSource
 from facebatch.pipeline.desk import RemoteJournal, counted
+from facebatch.pipeline.machine import TASK_CPUS
 from facebatch.pipeline.nodes import selector
-from facebatch.pipeline.pools import TASK_CPUS, Layout, Pool
+from facebatch.pipeline.pools import Layout, Pool
 from facebatch.pipeline.watch import Watch, forget, tell
 from facebatch.reader import Reader
 from facebatch.sink import Writer
@@ -149,7 +150,7 @@ class StageActor:
     """A stage inside a Ray actor: built once from its recipe, then called with parcels."""
 
     def __init__(self, job: Job, recipe: Recipe, pool: Pool, last: bool) -> None:
-        job.desk.seat.remote(pool.name, devices(pool.gpus))
+        seen = devices(pool.gpus)  # before CUDA looks
         logs.from_worker(job.run)
         if ray.get_runtime_context().was_current_actor_reconstructed:
             job.desk.add.remote({"retries/worker": 1})
@@ -158,8 +159,9 @@ class StageActor:
         try:
             stage = recipe(job, replace(pool.place, restarted=True), watch)
         except Exception as error:
-            ray.get(job.desk.stumbled.remote(f"{type(error).__name__}: {error}"))
+            ray.get(job.desk.stumbled.remote(pool.name, f"{type(error).__name__}: {error}"))
             raise
+        job.desk.seat.remote(pool.name, seen)
         self._work = Worker(Cautious(pool.name, stage, job.journal, job.rules), job, watch, last)
 
     def __call__(self, parcel: pa.Table) -> pa.Table:

@@ -8,6 +8,11 @@ from facebatch import config
 from facebatch.errors import FacebatchError, UsageError
 from facebatch.session import CPU, CUDA
 
+TASK_CPUS = 0.25
+"""What a read, decode, chip or write task asks for. They are short, and an actor pool must never starve them."""
+LEAST_CPUS = 0.25
+"""What an actor asks for at least: more than four on a core only take turns."""
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
@@ -16,6 +21,16 @@ class Node:
     cpus: float
     gpus: float = 0.0
     memory: float = 0.0
+
+    @property
+    def spare(self) -> float:
+        """CPUs that are not for tasks."""
+        return max(self.cpus - max(2 * TASK_CPUS, self.cpus / 16), 0.0)
+
+    @property
+    def usable(self) -> float:
+        """GPUs for which there are CPUs: an actor asks for both on the same machine."""
+        return min(self.gpus, float(int(self.spare / LEAST_CPUS + 1e-9)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +47,7 @@ class Machine:
 
     @property
     def gpus(self) -> float:
-        return sum(node.gpus for node in self.nodes)
+        return sum(node.usable for node in self.nodes)
 
     @property
     def memory(self) -> float:
@@ -40,8 +55,8 @@ class Machine:
         return sum(node.memory for node in self.nodes)
 
     def with_gpus(self) -> list[Node]:
-        """The nodes that have GPUs."""
-        return [node for node in self.nodes if node.gpus]
+        """The nodes that have GPUs which can be used."""
+        return [node for node in self.nodes if node.usable]
 
 
 def provider_of(machine: Machine, run: config.Run, available: list[str]) -> tuple[str, str]:
@@ -58,6 +73,8 @@ def provider_of(machine: Machine, run: config.Run, available: list[str]) -> tupl
         return CUDA, f"on cuda: Ray sees {machine.gpus:g} GPU"
     if machine.gpus:
         return CPU, f"on cpu: there is a GPU, but this ONNX Runtime has only {', '.join(available)}"
+    if any(node.gpus for node in machine.nodes):
+        return CPU, "on cpu: the machines with GPUs have no CPUs for Ray, and an actor asks for both"
     return CPU, "on cpu: there is no GPU"
 
 

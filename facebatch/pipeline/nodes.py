@@ -5,6 +5,7 @@ Ray would take a plan for more than that, too, and let its actors wait without a
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,15 +15,16 @@ from ray.util.placement_group import placement_group, remove_placement_group
 
 from facebatch.config import Run
 from facebatch.errors import FacebatchError, UsageError
-from facebatch.pipeline.machine import Machine, Node
+from facebatch.pipeline.machine import LEAST_CPUS, TASK_CPUS, Machine, Node
 
 Say = Callable[[str], object]
 _SETTLED, _PATIENCE = 5.0, 30.0
 """Seconds: what is taken for so long is somebody else's; and until then a run before this one may be giving it back."""
 _EVERY = 0.25
-_TELL_EVERY = 10
-_LEAST = 0.5
-"""CPUs: less is not worth a plan."""
+_GLANCE, _TELL_EVERY = 1, 10.0
+"""Seconds in which no signal is noticed, and between words about what is waited for."""
+_LEAST = LEAST_CPUS + 2 * TASK_CPUS
+"""CPUs: an actor, a task that reads and one that writes."""
 
 
 def selector(run: Run) -> dict[str, str]:
@@ -36,31 +38,50 @@ def asked_for(run: Run) -> str:
     return " and ".join(asked)
 
 
-def wait_for_room(run: Run, tell: Say) -> None:
-    """Wait until `run.min_cpus` and `run.min_gpus` are there and free. A cluster that scales is asked for them.
+def room(run: Run, tell: Say) -> Machine:
+    """What is free on the nodes with the run's labels, as soon as that is what `run.min_cpus` and `run.min_gpus` ask
+    for. A cluster that scales is asked for them.
 
-    As a placement group, which is gone with this process whatever happens to it: what `request_resources` asks an
-    autoscaler for stays asked for when a run is killed, and keeps the machines running.
-
-    Raises FacebatchError where they are not there in `run.scale_seconds`.
+    Raises UsageError where no node has the labels, FacebatchError where there is nothing, or not enough in
+    `run.scale_seconds`.
     """
-    if not (asked := asked_for(run)):
-        return
+    asked, until = asked_for(run), time.monotonic() + run.scale_seconds
+    while asked:
+        _reserve(run, tell, until)
+        if not (have := lacking(run)):
+            break
+        _check(run, until, have)
+        tell(f"others were quicker; waiting again for {asked}")
+    return machine(run)
+
+
+def _reserve(run: Run, tell: Say, until: float) -> None:
+    """Return when the room was there, and free again.
+
+    Asked for as a placement group, which is gone with this process whatever happens to it: what `request_resources`
+    asks an autoscaler for stays asked for when a run is killed, and keeps the machines running.
+    """
+    asked, labels = asked_for(run), selector(run)
     bundles = [{"GPU": 1.0}] * run.min_gpus + [{"CPU": 1.0}] * run.min_cpus
-    labels = selector(run)
     group = placement_group(bundles, bundle_label_selector=[labels] * len(bundles) if labels else None)
-    started = time.monotonic()
+    told = time.monotonic()
     try:
-        while not group.wait(min(_TELL_EVERY, run.scale_seconds)):
+        while not group.wait(_GLANCE):
             have = _have(_look(labels))
-            if time.monotonic() - started >= run.scale_seconds:
-                raise FacebatchError(
-                    f"the cluster had no room for {asked} in {run.scale_seconds} s (run.scale_seconds): {have}. "
-                    "`ray status` tells what it waits for; or ask for less (run.min_cpus, run.min_gpus)"
-                )
-            tell(f"waiting for {asked}: {have}")
+            _check(run, until, have)
+            if time.monotonic() - told >= _TELL_EVERY:
+                told = time.monotonic()
+                tell(f"waiting for {asked}: {have}")
     finally:
         remove_placement_group(group)
+
+
+def _check(run: Run, until: float, have: str) -> None:
+    if time.monotonic() >= until:
+        raise FacebatchError(
+            f"the cluster had no room for {asked_for(run)} in {run.scale_seconds} s (run.scale_seconds): {have}. `ray "
+            "status` tells what it waits for; or ask for less (run.min_cpus, run.min_gpus)"
+        )
 
 
 def lacking(run: Run) -> str:
@@ -114,11 +135,17 @@ def _look(labels: dict[str, str]) -> Machine:
         if not has.get("CPU") and not has.get("GPU"):
             continue  # a head that is kept free of work: its memory is for nobody
         # A GPU of which others have a part is not free: models would not fit beside theirs.
-        mine = Node(round(left.get("CPU", 0.0), 2), float(int(left.get("GPU", 0.0) + 1e-6)), left.get("memory", 0.0))
-        cpus += has.get("CPU", 0.0) - mine.cpus
-        gpus += has.get("GPU", 0.0) - mine.gpus
+        whole = Node(has.get("CPU", 0.0), has.get("GPU", 0.0))
+        mine = Node(_cut(left.get("CPU", 0.0)), float(int(left.get("GPU", 0.0) + 1e-6)), left.get("memory", 0.0))
+        cpus += whole.cpus - mine.cpus
+        gpus += whole.usable - mine.usable
         nodes.append(mine)
     return Machine(tuple(nodes), round(cpus, 2), gpus)
+
+
+def _cut(cpus: float) -> float:
+    """In hundredths: what is planned must not be more than there is."""
+    return math.floor(cpus * 100 + 1e-6) / 100
 
 
 def _alive() -> list[dict[str, Any]]:

@@ -9,21 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from facebatch import config
-from facebatch.errors import UsageError
+from facebatch.errors import FacebatchError, UsageError
 from facebatch.forecast import Sample
-from facebatch.pipeline.machine import Machine, Node, provider_of
+from facebatch.pipeline.machine import LEAST_CPUS, TASK_CPUS, Machine, Node, provider_of
 from facebatch.reader import Parcels
 from facebatch.session import CPU, CUDA
 from facebatch.sink import commit_images
 from facebatch.stages import Place
 
-TASK_CPUS = 0.25
-"""What a read, decode, chip or write task asks for. They are short, and an actor pool must never starve them."""
-_LEAST_CPUS = 0.25
-"""What an actor asks for at least: more than four on a core only take turns."""
 _WORKER_BYTES = 600 << 20
 """Of an actor without pictures: Python, ONNX Runtime and both default networks (measured: 450 MiB), and a block."""
 _TASK_BYTES = 300 << 20
@@ -110,6 +106,8 @@ def lay_out(
     """
     provider, why_provider = provider_of(machine, run, available)
     name, why_name = _name(machine, run, provider)
+    if name == "split" and run.layout == "auto" and sum(map(_split_actors, machine.with_gpus())) < 2:
+        name, why_name = "fused", "layout fused: beside their GPUs these nodes have too few CPUs for pools apart"
     pools, why_pools = (_fused if name == "fused" else _split)(machine, run, provider, sample)
     if machine.taken_cpus or machine.taken_gpus:
         why_pools += f"; others have taken {machine.taken_cpus:g} CPUs and {machine.taken_gpus:g} GPUs"
@@ -140,6 +138,8 @@ def lay_out(
     readers, writers = few if parcels.unread else None, few if provider == CPU else None
     commits = math.ceil(commit / _usual(parcels, work))
     layout = Layout(name, pools, tasks, readers, writers, parcels, batch, commits, memory, why)
+    if not _placed(layout, machine):  # what is free is in pieces, into which small tasks fit
+        layout = replace(layout, tasks=(TASK_CPUS,) * len(tasks))
     check(layout, machine)
     return layout
 
@@ -194,7 +194,8 @@ def _usual(parcels: Parcels, work: Work) -> float:
 
 
 def check(layout: Layout, machine: Machine) -> None:
-    """Raises UsageError unless all pools and one task of each kind fit on the nodes at the same time."""
+    """Raises UsageError unless all pools and one task of each kind fit on the nodes at the same time; FacebatchError
+    where they would, had others not taken a part of these."""
     pools = ", ".join(f"{p.actors} {p.name} x ({p.cpus:g} CPU, {p.gpus:g} GPU)" for p in layout.pools)
     asked = f"{pools}, and {len(layout.tasks)} kinds of tasks of {TASK_CPUS:g} CPU or more"
     cpus = sum(pool.actors * pool.cpus for pool in layout.pools) + sum(layout.tasks)
@@ -206,7 +207,9 @@ def check(layout: Layout, machine: Machine) -> None:
     ):
         if need > have + 1e-6:
             free = f" free, {taken:g} are taken by others" if taken else ""
-            raise UsageError(f"this plan needs {need:g} {what} and Ray has {have:g}{free}: {asked}; {advice}")
+            later = taken and need <= have + taken + 1e-6
+            kind = FacebatchError if later else UsageError
+            raise kind(f"this plan needs {need:g} {what} and Ray has {have:g}{free}: {asked}; {advice}")
     if not _placed(layout, machine):
         nodes = ", ".join(f"({n.cpus:g} CPU, {n.gpus:g} GPU)" for n in machine.nodes)
         raise UsageError(f"this plan does not fit on the nodes {nodes}: {asked}; {advice}")
@@ -240,6 +243,7 @@ def _tasks(
         spare = machine.memory - sum(pool.actors for pool in pools) * _worker_bytes(sample)
         widest = max(node.cpus for node in machine.nodes) / 4
         decode = min(max(decode, _floor(left / max(1, spare // _task_bytes(run)))), max(decode, widest))
+        decode = min(decode, max(_floor(left / 2), TASK_CPUS))  # one of each kind has to fit
     return (TASK_CPUS, TASK_CPUS, decode, decode), max(1, int(left / decode))
 
 
@@ -260,21 +264,21 @@ Pools = tuple[tuple[Pool, ...], str]
 def _fused(machine: Machine, run: config.Run, provider: str, sample: Sample | None) -> Pools:
     if provider == CUDA:
         nodes = machine.with_gpus()
-        most = sum(min(int(n.gpus), int(_spare(n) / _LEAST_CPUS)) for n in nodes)
+        most = sum(int(n.usable) for n in nodes)
         actors = run.actors or max(1, most)
         gpus = _share(machine.gpus, actors)
-        each = [_floor(_spare(n) / max(1, int(n.gpus / gpus))) for n in nodes if _spare(n) >= _LEAST_CPUS]
-        cpus = max(min(each, default=0.0), _LEAST_CPUS)
+        each = [_floor(n.spare / max(1, int(n.usable / gpus))) for n in nodes if n.spare >= LEAST_CPUS]
+        cpus = max(min(each, default=0.0), LEAST_CPUS)
         place = Place(CUDA, run.threads or max(1, int(cpus)), gpus)
         why = f"{actors} actor(s) with {gpus:g} GPU each, decoding on {place.threads} thread(s)"
         if sample:
             why += f"; to keep it busy takes {_decoders(sample):.1f}"
         return (Pool("index", actors, cpus, gpus, place),), why
-    wanted = [max(1, int(n.cpus - n.cpus // 8)) if _spare(n) >= _LEAST_CPUS else 0 for n in machine.nodes]
+    wanted = [max(1, int(n.cpus - n.cpus // 8)) if n.spare >= LEAST_CPUS else 0 for n in machine.nodes]
     holds = _worker_bytes(sample) + _pictures(run)
     fitting = [_in_memory(n, w, holds) for n, w in zip(machine.nodes, wanted, strict=True)]
     actors = run.actors or max(1, sum(fitting))
-    cpus = _each(machine, run, fitting, _spare)
+    cpus = _each(machine, run, fitting, _spare_fused)
     idle = min((w // f for w, f in zip(wanted, fitting, strict=True) if f), default=1)
     place = Place(CPU, run.threads or (1 if run.actors else max(idle, 1)))
     why = f"{actors} actor(s) of {place.threads} thread(s) on {machine.cpus:g} CPUs: more actors beat more threads"
@@ -285,8 +289,8 @@ def _fused(machine: Machine, run: config.Run, provider: str, sample: Sample | No
 
 def _split(machine: Machine, run: config.Run, provider: str, sample: Sample | None) -> Pools:
     nodes = machine.with_gpus() if provider == CUDA else list(machine.nodes)
-    wanted = [int(n.gpus if provider == CUDA else n.cpus) for n in nodes]
-    fitting = [min(w, int(_spare_split(n) / _LEAST_CPUS)) for n, w in zip(nodes, wanted, strict=True)]
+    wanted = [int(n.usable if provider == CUDA else n.cpus) for n in nodes]
+    fitting = [min(w, _split_actors(n)) for n, w in zip(nodes, wanted, strict=True)]
     if provider == CPU:
         holds = _worker_bytes(sample) + _task_bytes(run)
         fitting = [_in_memory(n, w, holds) for n, w in zip(nodes, fitting, strict=True)]
@@ -296,10 +300,10 @@ def _split(machine: Machine, run: config.Run, provider: str, sample: Sample | No
     detectors = run.actors or max(1, most - embedders)
     gpus = _share(machine.gpus, detectors + embedders) if provider == CUDA else 0.0
     if provider == CUDA:
-        cpus = _LEAST_CPUS
+        cpus = LEAST_CPUS
     elif run.actors or most < 2:
         spare = sum(map(_spare_split, nodes))
-        cpus = max(_floor(min(1.0, spare / (detectors + embedders))), _LEAST_CPUS)
+        cpus = max(_floor(min(1.0, spare / (detectors + embedders))), LEAST_CPUS)
     else:
         cpus = _each(machine, run, fitting, _spare_split)
     place = Place(provider, run.threads or 1, gpus or 1.0)
@@ -322,14 +326,18 @@ def _decoders(sample: Sample) -> float:
 def _each(machine: Machine, run: config.Run, actors: Iterable[int], spare: Callable[[Node], float]) -> float:
     """The CPUs that each actor asks for, so that on every node there is room for tasks beside its actors."""
     if run.actors:
-        return max(_floor(min(1.0, sum(map(spare, machine.nodes)) / run.actors)), _LEAST_CPUS)
+        return max(_floor(min(1.0, sum(map(spare, machine.nodes)) / run.actors)), LEAST_CPUS)
     shares = [spare(node) / n for node, n in zip(machine.nodes, actors, strict=True) if n]
-    return max(_floor(min(1.0, *shares)) if shares else 0.0, _LEAST_CPUS)
+    return max(_floor(min(1.0, *shares)) if shares else 0.0, LEAST_CPUS)
 
 
-def _spare(node: Node) -> float:
-    """CPUs of a node that are not for tasks."""
-    return max(node.cpus - max(2 * TASK_CPUS, node.cpus / 16), 0.0)
+def _spare_fused(node: Node) -> float:
+    return node.spare
+
+
+def _split_actors(node: Node) -> int:
+    """As many as there are CPUs for."""
+    return int(_spare_split(node) / LEAST_CPUS + 1e-9)
 
 
 def _spare_split(node: Node) -> float:

@@ -88,7 +88,8 @@ def _throughput(run: Run | None) -> Table:
     why, points = _noted(run, "timeline")
     rows = []
     for (before, had, _, _), (second, images, faces, size) in itertools.pairwise(_evened(points)):
-        rows.append((second, images, faces, size, (images - had) / (second - before)))
+        if second > before:
+            rows.append((second, images, faces, size, (images - had) / (second - before)))
     remark = why or _of(run, "Since its first byte; images_per_s are those since the row before.")
     return Table("throughput", "Throughput", columns, tuple(rows), remark, Plot("line", "images_per_s", ("second",)))
 

@@ -109,6 +109,11 @@ class Nodes:
         return self._others[-1]
 
     @property
+    def all(self) -> list[Node]:
+        """The head, and the others."""
+        return [self.head, *self._others]
+
+    @property
     def logs(self) -> Path:
         """The folder with the logs of all its nodes and workers."""
         return self._folder / "session_latest" / "logs"

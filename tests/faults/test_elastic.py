@@ -94,6 +94,7 @@ def test_a_run_that_is_killed_while_it_waits_asks_for_nothing_any_more(
     cluster = nodes(0, scales=1)
     with Run(photos, tmp_path / "out", f"run.address={cluster.address}", "run.min_cpus=8") as run:
         run.wait_for(lambda: "waiting for 8 CPUs" in run.said)
+        run.wait_for(lambda: _raylets(cluster) == 2)
         run.process.kill()
     until = time.monotonic() + 90
     while _raylets(cluster) > 1:
@@ -149,9 +150,13 @@ def test_only_nodes_with_the_labels_take_part(
         assert run.end() == 2
         assert "no node carries the labels team=nobody; there are team=other, team=photos, zone=a" in run.said
     with Run(photos, tmp_path / "out", *words, "run.labels=[team=photos, zone=a]") as run:
-        at_work = run.wait_for(lambda: pids(ours, "(index)", "(detect)"))
-        run.wait_for(run.commits)
-        strangers = [w.name() for node in (other, cluster.head) for w in workers(node.processes(), "Map", "ray::Read")]
+        at_work, strangers = set[int](), set[str]()
+        while run.process.poll() is None:
+            at_work |= pids(ours, "(index)", "(detect)")
+            for node in (other, cluster.head):
+                found = workers(node.processes(), "Map", "Read", "Write", "measured")
+                strangers |= {" ".join(worker.cmdline()) for worker in found}
+            time.sleep(0.05)
         assert run.end() == 0, run.said
     assert at_work
     assert not strangers

@@ -17,7 +17,7 @@ from facebatch.failpoints import VARIABLE
 from facebatch.pipeline.submission import _code
 from tests.e2e.conftest import command
 from tests.faults.nodes import Nodes
-from tests.faults.runs import SMALL, assert_same
+from tests.faults.runs import SMALL, assert_same, workers
 
 pytest.importorskip("aiohttp", reason="needs the extra `cluster`: Ray takes jobs only with its dashboard's packages")
 pytestmark = pytest.mark.faults
@@ -104,7 +104,11 @@ def test_a_job_that_is_stopped_half_way_and_sent_again_gives_the_same_and_nothin
         time.sleep(0.05)
     if way == "facebatch":
         drivers = [p for p in cluster.head.processes() if p.cmdline()[1:4] == ["-m", "facebatch", "index"]]
-        assert ["runtime_resources" in p.cwd() for p in drivers] == [True], "the code that was sent is what runs"
+        at_work = [w for node in cluster.all for w in workers(node.processes(), "Map", "Write", "Read")]
+        assert len(drivers) == 1
+        assert at_work
+        for process in drivers + at_work:
+            assert "runtime_resources" in process.cwd(), "the code that was sent is what runs"
     sender.stop(name)
     held.unlink()
     said, _ = following.communicate(timeout=120)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from facebatch.config import Run
-from facebatch.errors import FacebatchError, UsageError
+from facebatch.errors import FacebatchError
 from facebatch.pipeline.machine import Machine, Node, provider_of
 from facebatch.pipeline.pools import Work, lay_out
 
@@ -39,5 +39,5 @@ def test_of_some_gpus_those_that_are_free_are_used_and_the_plan_says_so() -> Non
 
 
 def test_a_plan_for_all_of_a_cluster_that_others_use_is_refused_with_what_they_have() -> None:
-    with pytest.raises(UsageError, match="needs 6.5 CPUs and Ray has 4 free, 4 are taken by others: 24 index x"):
+    with pytest.raises(FacebatchError, match="needs 6.5 CPUs and Ray has 4 free, 4 are taken by others: 24 index x"):
         lay_out(Machine((Node(4),), taken_cpus=4), Run(actors=24), Work(10**6, 10**12), BOTH)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -91,3 +92,49 @@ def test_a_plan_says_what_is_lacking_where_a_run_would_wait(cluster: Any) -> Non
     assert nodes.lacking(Run()) == nodes.lacking(Run(min_cpus=4)) == ""
     assert nodes.lacking(Run(min_cpus=5)) == nodes.lacking(Run(min_gpus=1)) == "4 CPUs and 0 GPUs are free"
     assert nodes.asked_for(Run(min_cpus=5, min_gpus=1)) == "5 CPUs and 1 GPUs"
+
+
+def test_gpus_whose_cpus_others_hold_are_taken_and_those_of_a_head_without_work_are_not(cluster: Any) -> None:
+    head = HEAD | {"NodeID": "g", "Resources": {"GPU": 1.0}}
+    cluster([head, BIG], {"a": {"CPU": 0.0, "GPU": 2.0}, "g": {"GPU": 1.0}})
+    with pytest.raises(FacebatchError, match="all CPUs of the nodes are taken"):
+        nodes.machine(Run())
+    cluster([head, BIG, SMALL], ALL | {"a": {"CPU": 0.0, "GPU": 2.0}})
+    assert (nodes.machine(Run()).gpus, nodes.machine(Run()).taken_gpus) == (0, 2)
+    cluster([head, SMALL], ALL)
+    assert (nodes.machine(Run()).gpus, nodes.machine(Run()).taken_gpus) == (0, 0)
+
+
+def test_what_is_left_of_a_cpu_is_cut_and_not_rounded(cluster: Any) -> None:
+    cluster([BIG], {"a": {"CPU": 7.6667, "GPU": 2.0}})
+    assert nodes.machine(Run()).cpus == 7.66
+
+
+def test_room_that_somebody_else_takes_first_is_waited_for_again(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until a group is given back and looked at, a queued run may have it."""
+    cluster([BIG], {"a": {"CPU": 1.0}}, {"a": {"CPU": 1.0}})
+    groups: list[str] = []
+    said: list[str] = []
+
+    class Group:
+        def wait(self, seconds: float) -> bool:
+            groups.append("reserved")
+            if groups.count("reserved") == 2:
+                cluster([BIG], ALL)
+            return True
+
+    monkeypatch.setattr(nodes, "placement_group", lambda bundles, **_: Group())
+    monkeypatch.setattr(nodes, "remove_placement_group", lambda group: groups.append("removed"))
+    monkeypatch.setattr(nodes, "_SETTLED", 0.0)
+    assert nodes.room(Run(min_cpus=8), said.append).cpus == 8
+    assert groups[::2] == ["reserved", "reserved"]
+    assert said == ["others were quicker; waiting again for 8 CPUs"]
+
+
+def test_room_that_others_take_again_and_again_is_given_up(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster([BIG], {"a": {"CPU": 1.0}})
+    monkeypatch.setattr(nodes, "placement_group", lambda bundles, **_: SimpleNamespace(wait=lambda seconds: True))
+    monkeypatch.setattr(nodes, "remove_placement_group", lambda group: None)
+    monkeypatch.setattr(nodes, "_SETTLED", 0.0)
+    with pytest.raises(FacebatchError, match="no room for 8 CPUs in 1 s .*: 1 CPUs and 0 GPUs are free, 7 CPUs and 2"):
+        nodes.room(Run(min_cpus=8, scale_seconds=1), lambda _: None)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from facebatch import config
 from facebatch.errors import UsageError
 from facebatch.forecast import Sample
-from facebatch.pipeline.machine import Machine, Node
-from facebatch.pipeline.pools import TASK_CPUS, Layout, Work, lay_out
+from facebatch.pipeline.machine import TASK_CPUS, Machine, Node
+from facebatch.pipeline.pools import Layout, Work, lay_out
 
 BOTH = ["cpu", "cuda"]
 MUCH = Work(10**6, 10**12)
@@ -184,8 +185,9 @@ def test_nodes_without_gpus_decode_for_those_that_have_them() -> None:
 
 
 def test_a_plan_that_fits_in_sum_and_on_no_node_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"does not fit on the nodes \(0.25 CPU, 1 GPU\), \(8 CPU, 0 GPU\)"):
-        _on(Node(0.25, 1), Node(8))
+    machine, run = Machine((Node(1, 1), Node(3))), config.Run(layout="split", actors=4)
+    with pytest.raises(UsageError, match=r"does not fit on the nodes \(1 CPU, 1 GPU\), \(3 CPU, 0 GPU\): 4 detect x"):
+        lay_out(machine, run, MUCH, BOTH)
 
 
 def test_actors_are_no_more_than_memory_is_for() -> None:
@@ -257,3 +259,36 @@ def test_detectors_and_embedders_are_as_many_as_their_measured_shares(
 def test_how_many_threads_must_decode_for_a_gpu_is_said() -> None:
     layout = _measured(_sample(20, decode=15, chip=1, detect=2, embed=2), Node(16, 1))
     assert "to keep it busy takes 4.0" in layout.why[2]
+
+
+CPUS = (0, 0.25, 0.5, 0.75, 1, 1.25, 2, 3.5, 4, 15.67, 16)
+
+
+def test_a_plan_of_the_planner_is_never_refused_where_an_actor_and_its_tasks_fit() -> None:
+    """Heads with a GPU and no CPU for it, GPUs beside too few CPUs, nodes that others have left little of."""
+    random, gib = np.random.default_rng(0), 2.0**30
+    for _ in range(3000):
+        memory = gib * float(random.choice([0, 2, 16]))
+        nodes = tuple(
+            Node(float(random.choice(CPUS)), float(random.choice([0, 0, 1, 2, 8])), memory)
+            for _ in range(random.integers(1, 4))
+        )
+        if max(node.cpus for node in nodes) < 3 * TASK_CPUS:
+            continue
+        layout = lay_out(Machine(nodes), config.Run(), MUCH, BOTH)
+        assert (layout.pools[0].place.provider == "cuda") == any(node.usable for node in nodes), nodes
+
+
+@pytest.mark.parametrize(
+    ("nodes", "name"),
+    [
+        ((Node(0, 1), Node(16, 1)), "fused"),
+        ((Node(8), Node(0.25, 2)), "fused"),
+        ((Node(1, 8),), "fused"),
+        ((Node(4, 8),), "split"),
+    ],
+)
+def test_gpus_without_cpus_beside_them_are_not_planned_with(nodes: tuple[Node, ...], name: str) -> None:
+    layout = lay_out(Machine(nodes), config.Run(), MUCH, BOTH)
+    assert layout.name == name
+    assert sum(pool.actors * pool.gpus for pool in layout.pools) <= sum(node.usable for node in nodes)

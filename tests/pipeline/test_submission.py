@@ -1,11 +1,11 @@
-"""Submitting: one job for an output, found again by the same command, and followed without a gap. A stand-in for the
-cluster; real ones: `tests/faults/test_submission.py`."""
+"""Submitting: one job for an output, found again by the same command. A stand-in for the cluster; real ones:
+`tests/faults/test_submission.py`."""
 
 from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import AsyncIterator
+from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +18,7 @@ from facebatch import cli, config
 from facebatch.cli.base import indexing
 from facebatch.errors import FacebatchError, UsageError
 from facebatch.pipeline import submission
-from facebatch.pipeline.submission import Ended, Errand, Once, follow, send
+from facebatch.pipeline.submission import Errand, send
 
 
 class Cluster:
@@ -30,8 +30,6 @@ class Cluster:
         self.sent: list[dict[str, Any]] = []
         self.quicker: str | None = None
         """What somebody else submits in the moment before us."""
-        self.pieces: list[list[str | Exception]] = []
-        """Of each connection to a log."""
 
     def submit_job(self, **given: Any) -> str:
         if self.quicker:
@@ -55,20 +53,8 @@ class Cluster:
     def list_jobs(self) -> list[Any]:
         return [*self.jobs.values(), SimpleNamespace(submission_id=None, status=JobStatus.RUNNING)]
 
-    def get_job_info(self, name: str) -> Any:
-        return self.jobs[name]
-
     def get_address(self) -> str:
         return "http://head:8265"
-
-    async def tail_job_logs(self, name: str) -> AsyncIterator[str]:
-        for piece in self.pieces.pop(0):
-            if isinstance(piece, Exception):
-                raise piece
-            yield piece
-        if not self.pieces:
-            self.add(name, JobStatus.SUCCEEDED, code=0)
-            self.pieces.append([])
 
 
 @pytest.fixture
@@ -96,6 +82,7 @@ def test_the_job_is_the_command_that_one_would_type_there() -> None:
 
 def test_local_paths_are_whole_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FACEBATCH_MODELS", raising=False)
     one = Errand.of(config.load(None, [], inputs=("photos", "s3://b/x"), output="out"))
     assert one.local == [f"{tmp_path}/photos", f"{tmp_path}/out"]
 
@@ -103,10 +90,13 @@ def test_local_paths_are_whole_and_named(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("words", "given", "said"),
     [
-        (["detect.pack=nope"], {}, "detect.pack=nope: there is no such pack"),
+        (["detect.pack=nope"], {}, "there is no detector pack 'nope'"),
         (["run.retry=[GATED]"], {}, "'GATED' cannot be retried"),
         ([], {"output": ""}, "nowhere to write to"),
         ([], {"output": "s3://me:secret@b/out"}, "has a password in it"),
+        (["storage.endpoint=https://me:secret@minio"], {}, "has a password in it"),
+        (["landmarks=nope"], {}, "there is no landmarks pack 'nope'"),
+        (["detect.pack=edgeface-xs"], {}, "there is no detector pack 'edgeface-xs'"),
     ],
 )
 def test_what_no_cluster_could_run_is_refused_here(words: list[str], given: dict[str, Any], said: str) -> None:
@@ -184,59 +174,8 @@ def test_the_place_of_the_weights_goes_along_and_its_password_does_not(
     send(cluster, errand(), lambda _: None)
     assert cluster.sent[0]["runtime_env"] == {"env_vars": {"FACEBATCH_MODELS": "s3://b/models"}}
     monkeypatch.setenv("FACEBATCH_MODELS", "https://me:secret@b/models")
-    cluster.jobs.clear()
     with pytest.raises(UsageError, match="has a password in it"):
-        send(cluster, errand(), lambda _: None)
-
-
-def test_a_working_dir_of_ones_own_and_ours_do_not_go_together(cluster: Any) -> None:
-    settings = config.load(None, [], inputs=("s3://b/photos",), output="s3://b/out")
-    with pytest.raises(UsageError, match="names a working_dir"):
-        send(cluster, Errand.of(settings, False, {"working_dir": "."}), lambda _: None)
-
-
-def test_each_character_is_shown_once() -> None:
-    shown: list[str] = []
-    once = Once(shown.append)
-    once("abc")
-    once.again()
-    for piece in ("a", "bcd", "", "ef"):
-        once(piece)
-    assert "".join(shown) == "abcdef"
-
-
-def test_a_connection_that_breaks_off_is_made_again(cluster: Any) -> None:
-    name = send(cluster, errand(), lambda _: None)
-    cluster.pieces = [["one\n", RuntimeError("closed")], ["one\n", "two\n"], ["one\ntwo\nthree\n"]]
-    shown: list[str] = []
-    assert follow(cluster, name, shown.append, lambda _: None) == Ended(name, "SUCCEEDED", 0)
-    assert "".join(shown) == "one\ntwo\nthree\n"
-
-
-def test_a_cluster_that_is_silent_for_long_is_given_up(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    name = send(cluster, errand(), lambda _: None)
-    monkeypatch.setattr(submission, "_PATIENCE", 0.05)
-    monkeypatch.setattr(submission, "_EVERY", 0.01)
-    cluster.pieces = [[OSError("no route")] for _ in range(1000)]
-    with pytest.raises(FacebatchError, match=r"has not answered for 0.05 s \(no route\).* may go on there"):
-        follow(cluster, name, lambda _: None, lambda _: None)
-
-
-@pytest.mark.parametrize(
-    ("status", "code", "expected"),
-    [
-        (JobStatus.SUCCEEDED, 0, 0),
-        (JobStatus.FAILED, 3, 3),
-        (JobStatus.FAILED, 2, 2),
-        (JobStatus.FAILED, None, 1),
-        (JobStatus.STOPPED, None, 1),
-        (JobStatus.STOPPED, 0, 1),
-    ],
-)
-def test_the_exit_code_is_that_of_the_job(cluster: Any, status: JobStatus, code: int | None, expected: int) -> None:
-    cluster.add("x", status, code=code)
-    cluster.pieces = [[], []]
-    assert follow(cluster, "x", lambda _: None, lambda _: None) == Ended("x", status.value, expected)
+        errand()
 
 
 def test_where_no_ray_takes_jobs_it_says_how_to_name_one() -> None:
@@ -269,3 +208,60 @@ def test_an_address_that_is_named_wins_over_those_in_the_environment(monkeypatch
     submission.client(None)
     assert seen == [("http://head:8265", None), (None, "http://elsewhere:8265")]
     assert os.environ["RAY_ADDRESS"] == "http://elsewhere:8265"
+
+
+def test_with_a_slash_at_its_end_or_without_it_is_the_same_output() -> None:
+    with_slash = Errand.of(config.load(None, [], inputs=("s3://b/photos",), output="s3://b/out/"), True)
+    assert with_slash == errand()
+
+
+def test_numbers_of_jobs_that_were_deleted_are_not_waited_for(cluster: Any) -> None:
+    for number in (2, 3):
+        cluster.add(f"{errand().submission_id}-{number}", JobStatus.FAILED)
+    assert send(cluster, errand(), lambda _: None).endswith("-4")
+
+
+def test_other_weights_are_another_errand(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    send(cluster, errand(), lambda _: None)
+    monkeypatch.setenv("FACEBATCH_MODELS", "/other/models")
+    with pytest.raises(UsageError, match="with other settings"):
+        send(cluster, errand(), lambda _: None)
+    assert "/other/models" in errand().local, "which is said"
+
+
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        ({"env_vars": {"A": 1}}, "does not take the runtime environment: .*numbers in env_vars need quotes"),
+        ({"pip": "there-is-none.txt"}, "does not take the runtime environment"),
+        ({"config": {"x": date(2026, 1, 1)}}, "does not take the runtime environment"),
+        ({"working_dir": "."}, "names a working_dir"),
+    ],
+)
+def test_what_ray_would_stumble_over_is_refused_here(env: dict[str, Any], said: str) -> None:
+    settings = config.load(None, [], inputs=("s3://b/photos",), output="s3://b/out")
+    with pytest.raises(UsageError, match=said):
+        Errand.of(settings, False, env)
+
+
+def test_an_empty_list_of_variables_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FACEBATCH_MODELS", "s3://b/models")
+    settings = config.load(None, [], inputs=("s3://b/photos",), output="s3://b/out")
+    assert Errand.of(settings, True, {"env_vars": None}).runtime_env == {
+        "env_vars": {"FACEBATCH_MODELS": "s3://b/models"}
+    }
+
+
+def test_a_cluster_that_does_not_tell_its_jobs_is_no_trace(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> list[Any]:
+        raise RuntimeError("Request failed with status code 500")
+
+    monkeypatch.setattr(cluster, "list_jobs", fail)
+    with pytest.raises(FacebatchError, match="does not say which jobs it has: Request failed with status code 500"):
+        send(cluster, errand(), lambda _: None)
+
+
+def test_a_pattern_that_begins_like_an_option_stays_one() -> None:
+    settings = config.load(None, [], inputs=("s3://b/photos",), output="s3://b/out", exclude=("-x/**",))
+    words = shlex.split(Errand.of(settings, True).entrypoint)
+    assert indexing(cli._parsed(cli._parser(), words[3:])).exclude == ("-x/**",)
