@@ -6,6 +6,7 @@ Ray would take a plan for more than that, too, and let its actors wait without a
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -46,12 +47,15 @@ def room(run: Run, tell: Say) -> Machine:
     `run.scale_seconds`.
     """
     asked, until = asked_for(run), time.monotonic() + run.scale_seconds
+    if asked and not (run.address or os.environ.get("RAY_ADDRESS")) and (have := lacking(run)):
+        raise FacebatchError(f"this machine has no room for {asked}: {have}. run.address names a cluster that has")
     while asked:
         _reserve(run, tell, until)
         if not (have := lacking(run)):
             break
         _check(run, until, have)
-        tell(f"others were quicker; waiting again for {asked}")
+        tell(f"there was room for {asked}, but now {have}; waiting again")
+        time.sleep(_GLANCE)
     return machine(run)
 
 

@@ -73,7 +73,8 @@ def main(folder: str, output: str, *words: str) -> None:
     stdout."""
     settings = config.load(None, words)
     half = max(1, cores() // 2)
-    ray.init(num_cpus=cores() + 2, include_dashboard=False, log_to_driver=False)  # two more, or reading would starve
+    cpus = cores() + 2  # two more, or reading would starve
+    ray.init(address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False)  # whatever else runs here
     started = time.time()
     images = ray.data.read_images(folder, mode="RGB", include_paths=True)
     faces = images.map_batches(Detect, fn_constructor_args=(settings,), batch_size=16, concurrency=half)

@@ -126,9 +126,11 @@ def test_room_that_somebody_else_takes_first_is_waited_for_again(cluster: Any, m
     monkeypatch.setattr(nodes, "placement_group", lambda bundles, **_: Group())
     monkeypatch.setattr(nodes, "remove_placement_group", lambda group: groups.append("removed"))
     monkeypatch.setattr(nodes, "_SETTLED", 0.0)
-    assert nodes.room(Run(min_cpus=8), said.append).cpus == 8
+    monkeypatch.setattr(nodes, "_GLANCE", 0.01)
+    assert nodes.room(Run(min_cpus=8, address="head"), said.append).cpus == 8
     assert groups[::2] == ["reserved", "reserved"]
-    assert said == ["others were quicker; waiting again for 8 CPUs"]
+    (waited,) = said
+    assert waited.startswith("there was room for 8 CPUs, but now 1 CPUs and 0 GPUs are free, 7 CPUs and 2 GPUs")
 
 
 def test_room_that_others_take_again_and_again_is_given_up(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,5 +138,13 @@ def test_room_that_others_take_again_and_again_is_given_up(cluster: Any, monkeyp
     monkeypatch.setattr(nodes, "placement_group", lambda bundles, **_: SimpleNamespace(wait=lambda seconds: True))
     monkeypatch.setattr(nodes, "remove_placement_group", lambda group: None)
     monkeypatch.setattr(nodes, "_SETTLED", 0.0)
+    monkeypatch.setattr(nodes, "_GLANCE", 0.01)
     with pytest.raises(FacebatchError, match="no room for 8 CPUs in 1 s .*: 1 CPUs and 0 GPUs are free, 7 CPUs and 2"):
-        nodes.room(Run(min_cpus=8, scale_seconds=1), lambda _: None)
+        nodes.room(Run(min_cpus=8, scale_seconds=1, address="head"), lambda _: None)
+
+
+def test_a_ray_of_our_own_does_not_grow(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    cluster([BIG], ALL)
+    with pytest.raises(FacebatchError, match="this machine has no room for 9 CPUs: 8 CPUs and 2 GPUs are free"):
+        nodes.room(Run(min_cpus=9), lambda _: None)
