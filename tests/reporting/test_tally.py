@@ -118,7 +118,7 @@ def test_memory_holds_a_few_columns_of_a_few_records_however_many_there_are(
     first, held[0] = held[0], 0
     told = tally(local, many)
     assert (told.images, told.faces, sum(told.score.counts)) == (400 * 2048, 8_000_000, 8_000_000)
-    assert held[0] < 2 * first
+    assert held[0] < 4 * first, "of twenty times as many"
     assert not {"embedding", "landmarks", "uri", "member", "detail", "extra"} & asked
 
 
