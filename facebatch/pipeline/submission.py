@@ -79,7 +79,10 @@ class Errand:
             settings,
             inputs=tuple(map(absolute, settings.inputs)),
             output=absolute(settings.output).rstrip("/"),  # with a slash or without, it is the same dataset
-            base_uri=absolute(settings.base_uri) if settings.base_uri else None,
+            base_uri=_absolute(settings.base_uri),
+            detect=replace(settings.detect, weights=_absolute(settings.detect.weights)),
+            embed=replace(settings.embed, weights=_absolute(settings.embed.weights)),
+            gate=replace(settings.gate, weights=_absolute(settings.gate.weights)),
             run=replace(settings.run, address=None),  # of the cluster that runs it
         )
         words = tuple(config.words(config.as_dict(settings)))
@@ -104,6 +107,7 @@ class Errand:
     def local(self) -> list[str]:
         """Paths in it that have to be the same on the cluster's machines."""
         named = [word for before, word in zip(("", *self.words), self.words, strict=False) if before in _PLACES]
+        named += [word.partition("=")[2] for word in self.words if word.partition("=")[0].endswith(".weights")]
         named += [(self.runtime_env or {}).get("env_vars", {}).get(_MODELS, "")]
         return [word for word in named if word and not scheme(word)]
 
@@ -160,6 +164,10 @@ def send(cluster: JobSubmissionClient, errand: Errand, say: Say) -> str:
 def stop(cluster: JobSubmissionClient, name: str) -> str:
     """What to type to stop a job."""
     return f"`ray job stop {name} --address {cluster.get_address()}`"
+
+
+def _absolute(uri: str | None) -> str | None:
+    return absolute(uri) if uri else None
 
 
 def _check_packs(settings: Config) -> None:

@@ -83,8 +83,8 @@ def test_the_job_is_the_command_that_one_would_type_there() -> None:
 def test_local_paths_are_whole_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("FACEBATCH_MODELS", raising=False)
-    one = Errand.of(config.load(None, [], inputs=("photos", "s3://b/x"), output="out"))
-    assert one.local == [f"{tmp_path}/photos", f"{tmp_path}/out"]
+    one = Errand.of(config.load(None, ["detect.weights=my.onnx"], inputs=("photos", "s3://b/x"), output="out"))
+    assert one.local == [f"{tmp_path}/photos", f"{tmp_path}/out", f"{tmp_path}/my.onnx"]
 
 
 @pytest.mark.parametrize(
