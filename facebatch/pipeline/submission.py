@@ -36,8 +36,9 @@ from facebatch.storage import absolute, refuse_secrets, scheme
 Say = Callable[[str], object]
 _ASKED = "facebatch_asked"
 """Of a job's metadata: a digest of what it was asked to do."""
-_EVERY = 1.0
-"""Seconds until another try where somebody else was quicker."""
+_EVERY, _BEGINNING = 1.0, 120.0
+"""Seconds until another try where somebody else was quicker; and that a cluster's head takes, once it is there, until
+it takes jobs."""
 _LEFT_OUT = ("__pycache__", "*.pyc", "*.md", "*.png", "_resources")
 _TALKATIVE = (
     "ray._private.runtime_env.packaging",
@@ -112,6 +113,10 @@ class Errand:
         return [word for word in named if word and not scheme(word)]
 
 
+class _Beginning(FacebatchError):
+    """A head whose part that takes jobs is not there yet."""
+
+
 def client(address: str | None) -> JobSubmissionClient:
     """A cluster that takes jobs. address: http://HEAD:8265; where it is None, Ray's own variables name it.
 
@@ -140,6 +145,7 @@ def send(cluster: JobSubmissionClient, errand: Errand, say: Say) -> str:
 
     Raises UsageError where one with other settings works on the same output, FacebatchError where Ray refuses.
     """
+    started, beginning = time.monotonic(), False
     while True:
         jobs = _attempts(cluster, errand.submission_id)
         last = max(jobs, default=0)
@@ -153,11 +159,18 @@ def send(cluster: JobSubmissionClient, errand: Errand, say: Say) -> str:
             say(f"the job {name} is at work on this already")
             return name
         name = f"{errand.submission_id}-{last + 1}"
-        for path in errand.local:
+        for path in () if beginning else errand.local:
             say(f"{path} has to be in the same place on all nodes of the cluster")
-        if _sent(cluster, errand, name):
-            say(f"the job {name} is submitted{' and goes on from what was committed' if jobs else ''}")
-            return name
+        try:
+            if _sent(cluster, errand, name):
+                say(f"the job {name} is submitted{' and goes on from what was committed' if jobs else ''}")
+                return name
+        except _Beginning:
+            if time.monotonic() - started > _BEGINNING:
+                raise
+            if not beginning:
+                say("the cluster has only just begun; waiting until it takes jobs")
+            beginning = True
         time.sleep(_EVERY)
 
 
@@ -212,7 +225,8 @@ def _sent(cluster: JobSubmissionClient, errand: Errand, name: str) -> bool:
         except (OSError, RuntimeError, ValueError, RayError) as error:
             if "already exists" in str(error):
                 return False
-            raise FacebatchError(f"Ray refused the job: {str(error).strip().splitlines()[-1]}") from error
+            kind = _Beginning if "No available agent" in str(error) else FacebatchError
+            raise kind(f"Ray refused the job: {str(error).strip().splitlines()[-1]}") from error
     return True
 
 

@@ -93,7 +93,7 @@ def test_a_job_that_is_stopped_half_way_and_sent_again_gives_the_same_and_nothin
     cluster.add(2, gpus=1)
     cluster.add(2)
     _wait_for_agent(cluster)
-    words = [f"run.layout={layout}", "run.provider=cpu", "run.min_cpus=5"]
+    words = [f"run.layout={layout}", "run.provider=cpu", "run.min_cpus=5", "run.actors=2"]
     sender = Sender(way, cluster, wheel, photos, output, words)
     (failpoints / "record").write_text("hold")
     following, name = sender.start()

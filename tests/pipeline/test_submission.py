@@ -265,3 +265,25 @@ def test_a_pattern_that_begins_like_an_option_stays_one() -> None:
     settings = config.load(None, [], inputs=("s3://b/photos",), output="s3://b/out", exclude=("-x/**",))
     words = shlex.split(Errand.of(settings, True).entrypoint)
     assert indexing(cli._parsed(cli._parser(), words[3:])).exclude == ("-x/**",)
+
+
+def test_a_cluster_that_has_only_just_begun_is_waited_for(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    submit, refusals, said = cluster.submit_job, [1, 2, 3], list[str]()
+
+    def begin(**given: Any) -> str:
+        if refusals:
+            refusals.pop()
+            raise RuntimeError(
+                "Request failed with status code 500: No available agent to submit job."
+            )
+        return str(submit(**given))
+
+    monkeypatch.setattr(cluster, "submit_job", begin)
+    send(cluster, errand(), said.append)
+    assert said[0] == "the cluster has only just begun; waiting until it takes jobs"
+    assert len(said) == 2
+    refusals.append(1)
+    monkeypatch.setattr(submission, "_BEGINNING", -1.0)
+    cluster.jobs.clear()
+    with pytest.raises(FacebatchError, match="Ray refused the job: .*No available agent"):
+        send(cluster, errand(), said.append)
