@@ -8,9 +8,9 @@ import sys
 import psutil
 import pytest
 
-from facebatch.errors import FacebatchError
+from facebatch.errors import FacebatchError, UsageError
 from facebatch.pipeline import cluster
-from facebatch.pipeline.cluster import bury
+from facebatch.pipeline.cluster import bury, connected
 
 
 def test_a_worker_that_does_not_end_is_ended() -> None:
@@ -40,3 +40,12 @@ def test_what_the_user_has_said_of_the_allocator_stays(monkeypatch: pytest.Monke
     assert cluster._malloc() == cluster._MALLOC
     monkeypatch.setenv("MALLOC_ARENA_MAX", "4")
     assert sorted(cluster._malloc()) == ["MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"]
+
+
+def test_a_cluster_is_not_driven_from_outside() -> None:
+    """Ray's client has no way to ask what is free."""
+    with (
+        pytest.raises(UsageError, match=r"Ray cannot be reached at ray://head:10001: .*use `facebatch submit`"),
+        connected("ray://head:10001"),
+    ):
+        raise AssertionError("it must not get here")

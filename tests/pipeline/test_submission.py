@@ -273,9 +273,7 @@ def test_a_cluster_that_has_only_just_begun_is_waited_for(cluster: Any, monkeypa
     def begin(**given: Any) -> str:
         if refusals:
             refusals.pop()
-            raise RuntimeError(
-                "Request failed with status code 500: No available agent to submit job."
-            )
+            raise RuntimeError("Request failed with status code 500: No available agent to submit job.")
         return str(submit(**given))
 
     monkeypatch.setattr(cluster, "submit_job", begin)
