@@ -82,16 +82,17 @@ def test_inside_a_dataset_the_page_needs_a_name(
 
 
 def test_json_needs_no_package_that_a_page_needs(
-    local: Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    local: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("jinja2", "matplotlib"):
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setattr(page, "find_spec", lambda name: None)
     assert main(["report", local.root, "--json", "-"]) == 0
     capsys.readouterr()
-    assert main(["report", local.root, "--html", "/tmp/never.html"]) == 2
+    never = tmp_path / "never.html"
+    assert main(["report", local.root, "--html", str(never)]) == 2
     assert "pip install 'facebatch[report]'" in capsys.readouterr().err
-    assert not Path("/tmp/never.html").exists()
+    assert not never.exists()
 
 
 def test_faces_that_cannot_be_read_again_are_no_error(local: Dataset, tmp_path: Path) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from facebatch import logs
 from facebatch.cli.base import command, indexing, stderr, with_inputs
 from facebatch.errors import UsageError
 
@@ -35,10 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     from facebatch.pipeline import following, submission  # here, because importing Ray takes a second
 
     errand = submission.Errand.of(indexing(arguments), arguments.installed, _read(arguments.runtime_env))
-    remarks = stderr()
-
-    def say(text: str) -> None:
-        remarks.print(text, soft_wrap=True, markup=False, highlight=False)
+    say = partial(logs.say, stderr())
 
     def show(text: str) -> None:
         sys.stdout.write(text)
@@ -55,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         say(f"the job {name} goes on; the same command follows it again, and {submission.stop(cluster, name)} stops it")
         return 1
     if ended.exit_code:
-        why = f": {ended.why}" if ended.why else ""
+        why = f": {ended.why.rstrip('.')}" if ended.why else ""
         on = "; the same command goes on from what was committed" if ended.exit_code == 1 else ""
         say(f"the job {name} has {ended.status}, exit code {ended.exit_code}{why}{on}")
     return ended.exit_code

@@ -90,6 +90,8 @@ def _check(run: Run, until: float, have: str) -> None:
 
 def lacking(run: Run) -> str:
     """What there is in place of the room that a run waits for, in words; '' where it is there."""
+    if not asked_for(run):
+        return ""
     here = _settled(selector(run))
     return _have(here) if here.cpus < run.min_cpus or here.gpus < run.min_gpus else ""
 

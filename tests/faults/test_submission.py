@@ -123,9 +123,7 @@ def test_a_job_that_is_stopped_half_way_and_sent_again_gives_the_same_and_nothin
     assert "nothing to do: all 60 images are indexed already" in again.stderr
 
 
-def test_the_job_of_a_wrong_command_ends_with_its_exit_code(
-    nodes: Callable[..., Nodes], wheel: Path, tmp_path: Path
-) -> None:
+def test_the_job_of_a_wrong_command_ends_with_its_exit_code(nodes: Callable[..., Nodes], tmp_path: Path) -> None:
     cluster = nodes(1, jobs=True)
     _wait_for_agent(cluster)
     words = [
