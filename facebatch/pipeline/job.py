@@ -6,7 +6,9 @@ split:  read tasks -> decode tasks -> detect actors -> chip tasks -> embed actor
 
 from __future__ import annotations
 
+import gc
 import os
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from logging import WARNING
@@ -97,8 +99,24 @@ def run(job: Job, source: ShardSource, layout: Layout, writer: Writer) -> None:
     context = _configure(job)
     try:
         _flow(job, source, layout, writer)
+    except BaseException as error:
+        let_go(error)
+        raise
     finally:
         forget(context)
+
+
+def let_go(error: BaseException) -> None:
+    """Release what the frames hold that an error has passed through: Ray Data's pools among it, whose actors live as
+    long as somebody has a handle. Who keeps the error, as a notebook does, would keep their CPUs and GPUs."""
+    met: list[BaseException] = []
+    todo: list[BaseException | None] = [error]
+    while todo:
+        if (one := todo.pop()) is not None and not any(one is other for other in met):
+            met.append(one)
+            traceback.clear_frames(one.__traceback__)
+            todo += [one.__cause__, one.__context__]
+    gc.collect()
 
 
 def _flow(job: Job, source: ShardSource, layout: Layout, writer: Writer) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facebatch import budget
+from facebatch import budget, config
 from facebatch.budget import Spent
-from facebatch.pipeline import watch
+from facebatch.pipeline import nodes, watch
 from tests.conftest import encode
 from tests.e2e.conftest import command, run, table
 from tests.faults import archives
@@ -98,14 +98,14 @@ def test_a_storage_that_fails_for_all_images_stops_the_run_and_the_next_one_goes
     names = [f"{server.url}/{k}.jpg" for k in range(1500)]
     (tmp_path / "list.txt").write_text("\n".join(names))
     server.always = slowly_denied
-    with pytest.raises(Spent, match=r"of the last \d+ images could not be read \(ACCESS_DENIED \d+\)"):
+    with pytest.raises(Spent, match=r"of the last \d+ images could not be read \(ACCESS_DENIED \d+\)") as kept:
         run([tmp_path / "list.txt"], tmp_path / "out", "storage.retries=0", "run.calibrate=0")
     assert len(server.log) < 1500, "it did not ask for all of them"
+    assert kept.value.__traceback__ is not None
+    assert nodes.machine(config.Run()).taken_cpus == 0, "who keeps the error, as a notebook does, keeps no actors"
     (tmp_path / "list.txt").write_text("\n".join(names[:1]))
     server.always, server.files = None, {f"/{k}.jpg": grey for k in range(1500)}
-    # In a process of its own, as a user does it: the error that is looked at here may hold the actors of its run.
-    done = command("index", "--input", str(tmp_path / "list.txt"), "--output", str(tmp_path / "out"))
-    assert done.returncode == 0, done.stderr
+    run([tmp_path / "list.txt"], tmp_path / "out")
     images = table(tmp_path / "out", "images")
     assert set(images["status"].to_pylist()) == {"no_face"}
     assert len(set(images["uri"].to_pylist())) == images.num_rows == 1500

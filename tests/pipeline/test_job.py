@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
@@ -50,3 +51,38 @@ def test_what_a_job_leaves_with_ray_data_is_taken_back(monkeypatch: pytest.Monke
         job.run(asked, nothing, nothing, nothing)
     assert context.get_config("facebatch.desk") is None
     assert context.custom_execution_callback_classes == []
+
+
+class _Held:
+    """What a frame holds."""
+
+
+def test_an_error_that_is_kept_holds_nothing_of_the_frames_it_came_through() -> None:
+    """Nor does what it was raised from, or behind; else the actors of a stopped run would keep their CPUs."""
+    held: list[weakref.ref[_Held]] = []
+
+    def fails() -> NoReturn:
+        mine = _Held()
+        held.append(weakref.ref(mine))
+        raise ValueError("within")
+
+    def fails_behind() -> NoReturn:
+        mine = _Held()
+        held.append(weakref.ref(mine))
+        try:
+            fails()
+        except ValueError as error:
+            raise KeyError("around") from error
+
+    def fails_last() -> NoReturn:
+        try:
+            fails_behind()
+        except KeyError:
+            fails()
+
+    with pytest.raises(ValueError, match="within") as kept:
+        fails_last()
+    assert [one() is None for one in held] == [False] * 3
+    job.let_go(kept.value)
+    assert [one() is None for one in held] == [True] * 3
+    assert kept.value.__traceback__ is not None, "it still tells where it came from"
