@@ -10,7 +10,7 @@ import pytest
 
 from facebatch.errors import FacebatchError, UsageError
 from facebatch.pipeline import cluster
-from facebatch.pipeline.cluster import bury, connected
+from facebatch.pipeline.cluster import bury
 
 
 def test_a_worker_that_does_not_end_is_ended() -> None:
