@@ -8,12 +8,15 @@ from collections.abc import Sequence
 import numpy as np
 import onnxruntime as ort
 
+from facebatch.device import Device, fed_with_bytes
 from facebatch.errors import FacebatchError, UsageError
 from facebatch.geometry import Floats, Pixels
 from facebatch.packs import Input, Model
 
 CPU, CUDA = "cpu", "cuda"
 _PROVIDERS = {CPU: "CPUExecutionProvider", CUDA: "CUDAExecutionProvider"}
+_DEVICES = {CUDA: "cuda"}
+"""As ONNX Runtime calls the memory of those providers that have their own."""
 
 
 def providers() -> list[str]:
@@ -42,9 +45,8 @@ class Session:
         if provider not in providers():
             raise UsageError(f"run.provider={provider}: this ONNX Runtime has only {', '.join(providers())}")
         try:
-            self._session = ort.InferenceSession(
-                model.graph, options, providers=[(name, _options(provider, gpu_share))]
-            )
+            graph = fed_with_bytes(model.graph, model.pack.input) if provider in _DEVICES else model.graph
+            self._session = ort.InferenceSession(graph, options, providers=[(name, _options(provider, gpu_share))])
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             raise FacebatchError(f"{model.path} cannot be loaded: {str(error)[:300]}") from error
         if self._session.get_providers()[0] != name:
@@ -55,11 +57,15 @@ class Session:
             )
         self._input = self._session.get_inputs()[0].name
         self._outputs = [output.name for output in self._session.get_outputs()]
+        self._device = Device(self._session, _DEVICES[provider]) if provider in _DEVICES else None
 
     def run(self, images: Sequence[Pixels]) -> dict[str, Floats]:
         """The network's outputs by name, first axis the batch. images: uint8, all of one height x width x 3, RGB."""
-        feed = tensor(images, self.model.pack.input)
-        return dict(zip(self._outputs, self._session.run(self._outputs, {self._input: feed}), strict=True))
+        if self._device:
+            found = self._device.run(images)
+        else:
+            found = self._session.run(self._outputs, {self._input: tensor(images, self.model.pack.input)})
+        return dict(zip(self._outputs, found, strict=True))
 
     def prove_batch(self) -> None:
         """Raises FacebatchError unless a batch of two equals two batches of one."""

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facebatch import logs, packs
+from facebatch import logs, packs, session
 from facebatch.packs import Model
 
 pytest_plugins = ["tests.s3", "tests.faults.rgw", "tests.faults.steps"]
@@ -63,6 +63,14 @@ def model() -> Callable[[str, str], Model]:
         return loaded[name]
 
     return load
+
+
+@pytest.fixture
+def gpu_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`run.provider=cuda` takes the way of a GPU up to the provider, which is the CPU's."""
+    monkeypatch.setattr(session, "_PROVIDERS", {"cpu": "CPUExecutionProvider", "cuda": "CPUExecutionProvider"})
+    monkeypatch.setattr(session, "_DEVICES", {"cuda": "cpu"})
+    monkeypatch.setattr(session, "_options", lambda provider, share: {})
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ LAYERS = [
     ["rgb"],
     ["importers"],
     ["decode", "packs"],
+    ["device"],
     ["session", "align", "quality", "detectors", "pull", "networks"],
     ["detect", "landmarks", "embed"],
     ["contract", "work"],

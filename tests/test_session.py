@@ -108,6 +108,25 @@ def test_a_silent_fall_back_to_the_cpu_is_an_error(monkeypatch: pytest.MonkeyPat
         Session(models.embedder(), "cuda")
 
 
+@pytest.mark.usefixtures("gpu_path")
+def test_on_a_gpu_a_network_is_fed_with_bytes_and_gives_the_same() -> None:
+    images = list(np.random.default_rng(0).integers(0, 256, (4, 48, 64, 3), np.uint8))
+    there, here = Session(models.bright_squares(), "cuda"), Session(models.bright_squares(), "cpu")
+    assert there._session.get_inputs()[0].type == "tensor(uint8)"
+    assert here._session.get_inputs()[0].type == "tensor(float)"
+    for name, found in there.run(images).items():
+        assert np.array_equal(found, here.run(images)[name])
+    there.prove_batch()
+
+
+@pytest.mark.usefixtures("gpu_path")
+@pytest.mark.parametrize("graph", [b"this is no protobuf", b""])
+def test_a_file_that_is_no_graph_is_one_sentence_on_a_gpu_too(graph: bytes) -> None:
+    broken = models.model(graph, "embedder", input=Input("RGB", (0, 0, 0), 1))
+    with pytest.raises(FacebatchError, match=r"test\.onnx cannot be loaded"):
+        Session(broken, "cuda")
+
+
 def test_a_file_that_is_no_graph_is_one_sentence() -> None:
     broken = models.model(b"this is no protobuf", "embedder", input=Input("RGB", (0, 0, 0), 1))
     with pytest.raises(FacebatchError, match=r"test\.onnx cannot be loaded"):

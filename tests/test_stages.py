@@ -69,6 +69,14 @@ def _fused(works: list[Work], settings: config.Config = CONFIG, landmarks: Model
     return FusedStage(settings, Networks(DETECTOR, EMBEDDER, landmarks), Place())(works)
 
 
+@pytest.mark.usefixtures("gpu_path")
+@pytest.mark.parametrize("landmarks", [None, models.landmarks()])
+def test_on_a_gpu_the_same_is_found_by_the_way_that_leads_to_it(landmarks: Model | None) -> None:
+    found = FusedStage(CONFIG, Networks(DETECTOR, EMBEDDER, landmarks), Place("cuda"))(_works())
+    assert [work.status for work in found].count(Status.OK) == 2
+    assert all(_alike(one, other) for one, other in zip(found, _fused(_works(), landmarks=landmarks), strict=True))
+
+
 @pytest.mark.parametrize("run", [_split, _fused])
 def test_what_each_image_took_alone_is_known_of_all_that_had_bytes(
     run: Callable[[list[Work]], list[Work]], monkeypatch: pytest.MonkeyPatch
