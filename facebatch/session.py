@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Sequence
 
 import numpy as np
 import onnxruntime as ort
 
+from facebatch import gpus
 from facebatch.device import Device, fed_with_bytes
 from facebatch.errors import FacebatchError, UsageError
 from facebatch.geometry import Floats, Pixels
@@ -122,10 +122,7 @@ def _options(provider: str, gpu_share: float) -> dict[str, str | int]:
 
 
 def _gpu_bytes() -> int:
-    """Memory of the first GPU that this process may see, from the driver's own tool."""
-    query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-    try:
-        answer = subprocess.run(query, capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise FacebatchError(f"two networks share a GPU, but its memory is not known: {error}") from error
-    return int(answer.split()[0]) << 20
+    """Memory of the first GPU that this process may see."""
+    if not (there := gpus.visible()):
+        raise FacebatchError("two networks share a GPU, but there is no driver (nvidia-smi) that tells its memory")
+    return there[0].bytes

@@ -65,6 +65,25 @@ def model() -> Callable[[str, str], Model]:
     return load
 
 
+Tool = Callable[[str], Path]
+
+
+@pytest.fixture
+def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tool:
+    """Puts a script in the place of the driver's tool, and gives the file where it notes what it was asked."""
+    (tmp_path / "bin").mkdir()
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+
+    def of(script: str) -> Path:
+        file, asked = tmp_path / "bin" / "nvidia-smi", tmp_path / "asked"
+        file.write_text(f'#!/bin/sh\necho "$@" >> {asked}\n{script}\n')
+        file.chmod(0o755)
+        return asked
+
+    return of
+
+
 @pytest.fixture
 def gpu_path(monkeypatch: pytest.MonkeyPatch) -> None:
     """`run.provider=cuda` takes the way of a GPU up to the provider, which is the CPU's."""

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = [
     ["errors", "reasons", "ids", "config", "resources", "schema", "formats", "failpoints", "watchdog"],
-    ["stopwatch", "tally", "family", "budget", "timeline"],
+    ["stopwatch", "tally", "family", "budget", "timeline", "gpus"],
     ["storage", "logs"],
     ["sources"],
     ["geometry", "exif", "fingerprint", "nms", "cost", "plugins", "jxl"],

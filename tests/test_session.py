@@ -8,8 +8,9 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from facebatch import packs, session
+from facebatch import gpus, packs, session
 from facebatch.errors import FacebatchError, UsageError
+from facebatch.gpus import Gpu
 from facebatch.importers import Given, onnx_file
 from facebatch.packs import Input, Model
 from facebatch.session import Session, buckets, tensor
@@ -134,8 +135,11 @@ def test_a_file_that_is_no_graph_is_one_sentence() -> None:
 
 
 def test_a_shared_gpu_is_shared_by_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "_gpu_bytes", lambda: 10 << 30)
+    monkeypatch.setattr(gpus, "visible", lambda: [Gpu("one", 10 << 30, None), Gpu("other", 99 << 30, None)])
     assert session._options("cuda", 0.5)["gpu_mem_limit"] == int(4.5 * (1 << 30))
     assert "gpu_mem_limit" not in session._options("cuda", 1.0)
     assert session._options("cuda", 1.0)["use_tf32"] == 0
     assert session._options("cpu", 0.5) == {}
+    monkeypatch.setattr(gpus, "visible", list)
+    with pytest.raises(FacebatchError, match="two networks share a GPU, but there is no driver"):
+        session._options("cuda", 0.5)

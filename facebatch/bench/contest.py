@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from facebatch import gpus
 from facebatch.errors import FacebatchError
 from facebatch.family import Family
 
@@ -34,13 +35,15 @@ class Told:
 @dataclass(frozen=True, slots=True)
 class Lap:
     """One run of one contestant. whole_seconds: from the start of its process to its end; cpu_seconds: of all cores;
-    own_bytes: memory of its first process, peak_bytes: of all."""
+    own_bytes: memory of its first process, peak_bytes: of all. gpu_busy: the share of the time in which a GPU computed,
+    the mean of all and of the whole run; None where none was looked at."""
 
     told: Told
     whole_seconds: float
     cpu_seconds: float
     peak_bytes: int
     own_bytes: int
+    gpu_busy: float | None = None
 
     @property
     def rate(self) -> float:
@@ -84,21 +87,23 @@ class Standing:
         return sorted(self.laps, key=lambda lap: lap.rate)[(len(self.laps) - 1) // 2]
 
 
-def contest(contestants: list[Contestant], rounds: int, say: Callable[[str], None]) -> list[Standing]:
-    """So many rounds in which each contestant runs once, in turn.
+def contest(
+    contestants: list[Contestant], rounds: int, say: Callable[[str], None], on_gpus: bool = False
+) -> list[Standing]:
+    """So many rounds in which each contestant runs once, in turn. on_gpus: whether these are looked at, too.
 
     Raises FacebatchError when one fails, with its last words.
     """
     laps: dict[str, list[Lap]] = {contestant.name: [] for contestant in contestants}
     for number in range(rounds):
         for contestant in contestants:
-            lap = run(contestant)
+            lap = run(contestant, on_gpus=on_gpus)
             laps[contestant.name].append(lap)
             say(f"round {number + 1} of {rounds}: {contestant.name} {lap.rate:.1f} images/s, {lap.told.faces} faces")
     return [Standing(name, tuple(each)) for name, each in laps.items()]
 
 
-def run(contestant: Contestant, output: Path | None = None) -> Lap:
+def run(contestant: Contestant, output: Path | None = None, on_gpus: bool = False) -> Lap:
     """One lap. output: where it may write; without it, somewhere that is gone afterwards.
 
     Raises FacebatchError when it fails.
@@ -110,14 +115,17 @@ def run(contestant: Contestant, output: Path | None = None) -> Lap:
             started = time.monotonic()
             process = subprocess.Popen(contestant.command(output), stdout=stdout, stderr=stderr)
             family = Family(process.pid)
+            busy: list[float] = []
             for _ in _while_running(process):
                 family.sample()
+                if on_gpus:
+                    busy += [gpu.busy for gpu in gpus.visible() if gpu.busy is not None]
             whole = time.monotonic() - started
         if process.returncode:
             last = words.read_text(errors="replace").strip().splitlines()[-3:]
             raise FacebatchError(f"{contestant.name} ended with exit code {process.returncode}: {' / '.join(last)}")
         told = contestant.told(output, out.read_text())
-        return Lap(told, whole, family.cpu_seconds, family.peak_bytes, family.own_peak_bytes)
+        return Lap(told, whole, family.cpu_seconds, family.peak_bytes, family.own_peak_bytes, _mean(busy))
 
 
 def said(output: Path, stdout: str) -> Told:
@@ -136,6 +144,10 @@ def ratios(standings: Iterable[Standing], to: str) -> dict[str, float]:
     """Of each contestant's median rate to that of the one named."""
     rates = {standing.name: standing.median(lambda lap: lap.rate) for standing in standings}
     return {name: rate / rates[to] for name, rate in rates.items()}
+
+
+def _mean(shares: list[float]) -> float | None:
+    return statistics.fmean(shares) if shares else None
 
 
 def _while_running(process: subprocess.Popen[bytes]) -> Iterator[None]:

@@ -20,6 +20,7 @@ from facebatch.bench import floor
 from facebatch.bench.contest import Told
 from facebatch.config import Config
 from facebatch.family import cores
+from facebatch.session import CUDA
 from facebatch.stopwatch import parts
 
 
@@ -43,9 +44,12 @@ def insightface(settings: Config, files: list[Path]) -> Told:
     with tempfile.TemporaryDirectory() as folder:
         for model in (chosen.detector, chosen.embedder):
             os.symlink(Path(model.path).resolve(), Path(folder) / f"{model.pack.kind}.onnx")
-        app = FaceAnalysis(folder, providers=["CPUExecutionProvider"])
+        on_gpu = settings.run.provider == CUDA
+        app = FaceAnalysis(folder, providers=["CUDAExecutionProvider" if on_gpu else "CPUExecutionProvider"])
         close_up = settings.detect.close_up and chosen.detector.pack.close_up
-        app.prepare(ctx_id=-1, det_thresh=chosen.detector.pack.score, det_size=None if close_up else (640, 640))
+        app.prepare(
+            ctx_id=0 if on_gpu else -1, det_thresh=chosen.detector.pack.score, det_size=None if close_up else (640, 640)
+        )
     app.get(cv2.imread(str(files[0])))  # warms up
     began = time.time()
     found = [

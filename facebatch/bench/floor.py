@@ -1,7 +1,8 @@
 """The floor: reading, JPEG decoding, resizing, the detector, cutting out and the embedder as bare calls, in one process
 per core. No Ray, no Parquet, no hashes, no metadata, no recovery: what is left when all that a pipeline adds is gone.
 
-Each part is called as facebatch calls it, with the same packs, passes and decode scale, so that both do equal work.
+Each part is called as facebatch calls it, with the same packs, passes, decode scale and batches, and on the same
+provider, so that both do equal work. On a GPU the processes share it.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -22,17 +24,19 @@ import simplejpeg
 from facebatch import networks
 from facebatch.align import chip_by_box, chip_by_landmarks
 from facebatch.config import Config
-from facebatch.detect import Detector, Settings, views
+from facebatch.detect import Detector, Faces, Settings, views
 from facebatch.embed import Embedder
 from facebatch.errors import FacebatchError
 from facebatch.geometry import Floats, Picture, Pixels, halvings
 from facebatch.landmarks import Landmarker, crop
 from facebatch.networks import Networks
-from facebatch.session import CPU, Session
+from facebatch.session import CPU, CUDA, Session
 from facebatch.stopwatch import Stopwatch
 
 _TAKEN = 8
 """Images that a process takes at a time."""
+_AT_ONCE = {CPU: 1, CUDA: 32}
+"""Pictures that the detector is given together: as many as it takes in a batch (`facebatch.detect`)."""
 _PATIENCE = 120
 """Seconds in which all processes must be ready."""
 
@@ -77,34 +81,40 @@ def run(config: Config, files: list[Path], processes: int) -> tuple[float, list[
 class Bare:
     """The networks of one process, and the calls from bytes to vectors."""
 
-    def __init__(self, config: Config, chosen: Networks, threads: int = 1) -> None:
+    def __init__(self, config: Config, chosen: Networks, threads: int = 1, provider: str = CPU) -> None:
         self._scale_above = config.decode.scale_above
         self._settings = Settings.of(config.detect, chosen.detector.pack)
-        self._detect = Detector(Session(chosen.detector, CPU, threads), self._settings)
+        self._detect = Detector(Session(chosen.detector, provider, threads), self._settings, config.detect.batch)
         self._landmarks = chosen.landmarks
         self._locate = Landmarker(Session(chosen.landmarks, CPU, threads)) if chosen.landmarks else None
-        self._embed = Embedder(Session(chosen.embedder, CPU, threads), config.embed.batch, config.embed.flip)
+        self._embed = Embedder(Session(chosen.embedder, provider, threads), config.embed.batch, config.embed.flip)
+        self.at_once = _AT_ONCE[provider]
         self.batch = config.embed.batch
         self.watch = Stopwatch()
 
-    def chips(self, path: Path) -> list[Pixels]:
-        """The faces of a file, cut out."""
+    def chips(self, paths: Sequence[Path]) -> list[list[Pixels]]:
+        """The faces of each file, cut out."""
         timing = self.watch.timing
-        with timing("read"):
-            data = path.read_bytes()
-        with timing("decode"):
-            picture = self._decoded(data)
-            seen = views(picture, self._settings)
+        pictures, seen = [], []
+        for path in paths:
+            with timing("read"):
+                data = path.read_bytes()
+            with timing("decode"):
+                pictures.append(self._decoded(data))
+                seen.append(views(pictures[-1], self._settings))
         with timing("detect"):
-            (found,) = self._detect([seen], [(picture.width, picture.height)])
+            found = self._detect(seen, [(picture.width, picture.height) for picture in pictures])
         with timing("chip"):
-            points: list[Floats] = list(found.landmarks) if found.landmarks is not None else []
-            if self._locate and self._landmarks and len(found):
-                crops = [crop(picture, box, self._landmarks.pack) for box in found.boxes]
-                points = self._locate(crops, list(found.boxes))
-            if points:
-                return [chip_by_landmarks(picture, spots) for spots in points]
-            return [chip_by_box(picture, box) for box in found.boxes]
+            return [self._cut(picture, faces) for picture, faces in zip(pictures, found, strict=True)]
+
+    def _cut(self, picture: Picture, found: Faces) -> list[Pixels]:
+        points: list[Floats] = list(found.landmarks) if found.landmarks is not None else []
+        if self._locate and self._landmarks and len(found):
+            crops = [crop(picture, box, self._landmarks.pack) for box in found.boxes]
+            points = self._locate(crops, list(found.boxes))
+        if points:
+            return [chip_by_landmarks(picture, spots) for spots in points]
+        return [chip_by_box(picture, box) for box in found.boxes]
 
     def embed(self, chips: list[Pixels]) -> int:
         """Their vectors, which are dropped; how many there were."""
@@ -132,15 +142,17 @@ def _work(
     answers: multiprocessing.SimpleQueue[Done],
 ) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
-    bare = Bare(config, networks.load(config))
-    bare.embed(bare.chips(files[0]) * 2)  # sessions and decoders warm up
+    bare = Bare(config, networks.load(config), provider=CUDA if config.run.provider == CUDA else CPU)
+    (warm,) = bare.chips(files[:1])
+    bare.embed(warm * 2)  # sessions and decoders warm up
     bare.watch.taken()
     start.wait()
     images = faces = 0
     chips: list[Pixels] = []
-    for path in _shared(files, taken):
-        chips += bare.chips(path)
-        images += 1
+    waiting = _shared(files, taken)
+    while paths := list(islice(waiting, bare.at_once)):
+        chips += chain.from_iterable(bare.chips(paths))
+        images += len(paths)
         if len(chips) >= bare.batch:
             faces += bare.embed(chips)
             chips = []

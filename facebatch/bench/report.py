@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import platform
+import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -22,8 +23,13 @@ from facebatch.family import cores
 from facebatch.scale import PARTS
 from facebatch.summary import versions
 
-TITLES = ("", "images/s", "of floor", "with start", "faces", "cores", "GiB", "moved MB")
 GROWN = ("images", "ms an image", "planning s", "again s", "driver MiB", "all GiB")
+
+
+def titles(standings: Sequence[Standing]) -> list[str]:
+    """Of the columns: those of GPUs where any of them was looked at."""
+    told = ["", "images/s", "of floor", "with start", "faces", "cores", "GiB", "moved MB"]
+    return [*told, "faces/s", "GPU busy"] if _on_gpus(standings) else told
 
 
 def rows(standings: Sequence[Standing]) -> Iterator[list[str]]:
@@ -39,6 +45,7 @@ def rows(standings: Sequence[Standing]) -> Iterator[list[str]]:
             f"{one.median(lambda lap: lap.cores):.2f}",
             f"{one.median(lambda lap: lap.peak_bytes) / 2**30:.2f}",
             "" if one.middle.told.moved is None else f"{one.middle.told.moved / 1e6:.0f}",
+            *([_faces_a_second(one), _busy(one)] if _on_gpus(standings) else []),
         ]
 
 
@@ -80,10 +87,16 @@ def check(standings: Sequence[Standing]) -> str | None:
 
 
 def write(
-    folder: Path, command: Sequence[str], settings: Sequence[str], archive: Archive, standings: Sequence[Standing]
+    folder: Path,
+    command: Sequence[str],
+    settings: Sequence[str],
+    archive: Archive,
+    standings: Sequence[Standing],
+    gpus: Sequence[str] = (),
 ) -> list[Path]:
-    """bench.json and bench.png; returns their paths. Raises UsageError where they cannot be written."""
-    facts = _facts(command, settings) | {
+    """bench.json and bench.png; returns their paths. gpus: the names of those that it ran on. Raises UsageError where
+    they cannot be written."""
+    facts = _facts(command, settings, gpus) | {
         "archive": {
             "images": archive.images,
             "photos": len(archive.photos),
@@ -100,9 +113,11 @@ def write(
     return [path, picture]
 
 
-def write_growth(folder: Path, command: Sequence[str], settings: Sequence[str], sizes: Sequence[Size]) -> list[Path]:
+def write_growth(
+    folder: Path, command: Sequence[str], settings: Sequence[str], sizes: Sequence[Size], gpus: Sequence[str] = ()
+) -> list[Path]:
     """growth.json and growth.png."""
-    facts = _facts(command, settings) | {
+    facts = _facts(command, settings, gpus) | {
         "sizes": [
             {
                 "images": size.images,
@@ -127,7 +142,7 @@ def write_growth(folder: Path, command: Sequence[str], settings: Sequence[str], 
     return [path, picture]
 
 
-def _facts(command: Sequence[str], settings: Sequence[str]) -> dict[str, Any]:
+def _facts(command: Sequence[str], settings: Sequence[str], gpus: Sequence[str]) -> dict[str, Any]:
     return {
         "command": " ".join(command),
         "date": dt.date.today().isoformat(),
@@ -137,6 +152,7 @@ def _facts(command: Sequence[str], settings: Sequence[str]) -> dict[str, Any]:
             "cores": cores(),
             "gibibytes": round(psutil.virtual_memory().total / 2**30, 1),
             "system": f"{platform.system()} {platform.release()}",
+            "gpus": list(gpus),
         },
         "python": platform.python_version(),
         "versions": versions(),
@@ -154,6 +170,19 @@ def _processor() -> str:
 
 def _lap(lap: Lap) -> dict[str, Any]:
     return {**asdict(lap), "rate": round(lap.rate, 3) if lap.told.images else None}
+
+
+def _on_gpus(standings: Sequence[Standing]) -> bool:
+    return any(lap.gpu_busy is not None for one in standings for lap in one.laps)
+
+
+def _faces_a_second(one: Standing) -> str:
+    return f"{one.median(lambda lap: lap.told.faces / lap.told.seconds):.1f}"
+
+
+def _busy(one: Standing) -> str:
+    looked = [lap.gpu_busy for lap in one.laps if lap.gpu_busy is not None]
+    return f"{100 * statistics.median(looked):.0f} %" if looked else ""
 
 
 def _told(standings: Sequence[Standing]) -> set[str]:

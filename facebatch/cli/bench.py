@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from facebatch import config, demo, networks
+from facebatch import config, demo, gpus, networks
 from facebatch.cli.base import command, configured, quiet, show_table, stderr
-from facebatch.errors import FacebatchError
+from facebatch.errors import FacebatchError, UsageError
 
 
 def declare(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
@@ -62,6 +62,9 @@ def _bench(arguments: argparse.Namespace) -> int:
     # Where a user's own archive and dataset are is no affair of a measurement.
     settings = replace(settings, inputs=(), include=(), exclude=(), base_uri=None, output="")
     networks.load(settings)  # what is missing is said now, and not by a contestant
+    there = _gpus(settings.run.provider)
+    # Said to all of them, who would not all find out alike.
+    settings = replace(settings, run=replace(settings.run, provider="cuda" if there else "cpu"))
     words = config.words(config.as_dict(settings))
     output, remarks = Path(arguments.output), stderr()
 
@@ -79,7 +82,7 @@ def _bench(arguments: argparse.Namespace) -> int:
         if arguments.growth:
             sizes = growth(folder, photos, arguments.growth, words, say)
             show_table(report.GROWN, report.grown_rows(sizes))
-            written = report.write_growth(output, sys.argv, words, sizes)
+            written = report.write_growth(output, sys.argv, words, sizes, there)
         else:
             archive = archives.lay(folder, photos, arguments.images)
             say(
@@ -87,15 +90,30 @@ def _bench(arguments: argparse.Namespace) -> int:
                 f"{archive.bytes / archive.images / 1e3:.0f} kB and {archive.megapixels:.2f} megapixels each"
             )
             rivals = [rival(name, archive, words, settings) for name in arguments.rival]
-            standings = contest([*ours(archive, words), *rivals], arguments.rounds, say)
-            show_table(report.TITLES, report.rows(standings))
+            standings = contest([*ours(archive, words), *rivals], arguments.rounds, say, on_gpus=bool(there))
+            show_table(report.titles(standings), report.rows(standings))
             show_table(report.part_titles(standings), report.part_rows(standings))
-            written = report.write(output, sys.argv, words, archive, standings)
+            written = report.write(output, sys.argv, words, archive, standings, there)
             if wrong := report.check(standings):
                 raise FacebatchError(wrong)
     for file in written:
         say(f"written: {file}")
     return 0
+
+
+def _gpus(provider: str) -> list[str]:
+    """The names of those that it is measured on; none on the CPU. Raises UsageError where they were asked for, and
+    cannot be used."""
+    from facebatch.session import CPU, CUDA, providers
+
+    if provider == CPU or (provider != CUDA and CUDA not in providers()):
+        return []
+    there = [gpu.name for gpu in gpus.visible()]
+    if provider == CUDA and CUDA not in providers():
+        raise UsageError(f"run.provider=cuda: this ONNX Runtime has only {', '.join(providers())}")
+    if provider == CUDA and not there:
+        raise UsageError("run.provider=cuda, but this machine has no GPU that can be seen; leave it at auto")
+    return there
 
 
 def _source(given: str | None, place: Path) -> Path:

@@ -31,7 +31,8 @@ from facebatch.detect import Detector, Settings, views
 from facebatch.embed import Embedder
 from facebatch.family import cores
 from facebatch.geometry import Picture, halvings
-from facebatch.session import CPU, Session
+from facebatch.gpus import visible
+from facebatch.session import CPU, CUDA, Session
 
 
 class Detect:
@@ -40,7 +41,7 @@ class Detect:
     def __init__(self, settings: Config) -> None:
         detector = networks.load(settings).detector
         self._settings = Settings.of(settings.detect, detector.pack)
-        self._detect = Detector(Session(detector, CPU), self._settings)
+        self._detect = Detector(Session(detector, _provider(settings)), self._settings)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         began = time.time()
@@ -61,24 +62,30 @@ class Embed:
     """Chips to vectors."""
 
     def __init__(self, settings: Config) -> None:
-        self._embed = Embedder(Session(networks.load(settings).embedder, CPU))
+        self._embed = Embedder(Session(networks.load(settings).embedder, _provider(settings)))
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         chips = batch.pop("chip")
         return batch | {"embedding": self._embed(list(chips)).vectors}
 
 
+def _provider(settings: Config) -> str:
+    return CUDA if settings.run.provider == CUDA else CPU
+
+
 def main(folder: str, output: str, *words: str) -> None:
     """Index the folder's images; what it took, from the first batch that reached a detector on, is the last line on
     stdout."""
     settings = config.load(None, words)
-    half = max(1, cores() // 2)
+    gpus = len(visible()) if _provider(settings) == CUDA else 0
+    half = gpus or max(1, cores() // 2)
+    share = 0.5 if gpus else None  # a detector and an embedder on each
     cpus = cores() + 2  # two more, or reading would starve
     ray.init(address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False)  # whatever else runs here
     started = time.time()
     images = ray.data.read_images(folder, mode="RGB", include_paths=True)
-    faces = images.map_batches(Detect, fn_constructor_args=(settings,), batch_size=16, concurrency=half)
-    vectors = faces.map_batches(Embed, fn_constructor_args=(settings,), batch_size=32, concurrency=half)
+    faces = images.map_batches(Detect, fn_constructor_args=(settings,), batch_size=16, concurrency=half, num_gpus=share)
+    vectors = faces.map_batches(Embed, fn_constructor_args=(settings,), batch_size=32, concurrency=half, num_gpus=share)
     vectors.write_parquet(output)
     ended = time.time()
     rows = pq.read_table(output, columns=["began"])["began"]

@@ -10,6 +10,7 @@ import pytest
 
 from facebatch.bench.contest import Contestant, Lap, Standing, Told, contest, of_facebatch, ratios, run, said
 from facebatch.errors import FacebatchError
+from tests.conftest import Tool
 
 _TELLS = "import json, sys; print('noise'); print(json.dumps({{'images': 10, 'faces': 3, 'seconds': {seconds}}}))"
 
@@ -43,6 +44,20 @@ def test_a_lap_knows_what_its_processes_took(monkeypatch: pytest.MonkeyPatch) ->
     assert lap.whole_rate < 10
     assert 0.3 < lap.cpu_seconds < 5
     assert 100e6 < lap.own_bytes <= 1.2 * lap.peak_bytes < 300e6
+
+
+def test_and_how_busy_the_gpus_were_where_it_is_to_look(
+    nvidia_smi: Tool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("facebatch.bench.contest._EVERY", 0.2)
+    nvidia_smi(
+        f"echo 'A, 1000, 10'; if [ -e {tmp_path}/late ]; then echo 'B, 1000, 90'; else echo 'B, 1000, [N/A]'; fi"
+    )
+    text = f"import pathlib, time; time.sleep(0.5); pathlib.Path({str(tmp_path)!r}, 'late').touch(); time.sleep(0.5)\n"
+    contestant = _program("on GPUs", text + _TELLS.format(seconds=1))
+    (standing,) = contest([contestant], 1, print, on_gpus=True)
+    assert 0.1 < (standing.laps[0].gpu_busy or 0) < 0.5
+    assert run(contestant).gpu_busy is None
 
 
 def test_the_last_words_of_one_that_fails_are_told() -> None:

@@ -22,12 +22,24 @@ def test_it_finds_the_faces_that_facebatch_finds(archive: Archive) -> None:
     settings = config.Config()
     chosen = networks.load(settings)
     bare = floor.Bare(settings, chosen)
-    found = [bare.chips(path) for path in archive.files()]
+    found = [chips for path in archive.files() for chips in bare.chips([path])]
     works = [Work("shard", k, str(path), "", 0, data=path.read_bytes()) for k, path in enumerate(archive.files())]
     done = FusedStage(settings, chosen, Place())(works)
     assert [len(chips) for chips in found] == [len(work.faces) for work in done]
     assert sum(map(len, found)) > 0
     assert bare.embed([chip for chips in found for chip in chips]) == sum(map(len, found))
+
+
+@pytest.mark.usefixtures("gpu_path")
+def test_on_a_gpu_it_gives_the_detector_a_batch_at_once_as_facebatch_does(archive: Archive) -> None:
+    settings = config.Config()
+    chosen = networks.load(settings)
+    here, there = floor.Bare(settings, chosen), floor.Bare(settings, chosen, provider="cuda")
+    assert (here.at_once, there.at_once) == (1, 32)
+    together = there.chips(archive.files())
+    alone = [chips for path in archive.files() for chips in here.chips([path])]
+    assert [len(chips) for chips in together] == [len(chips) for chips in alone]
+    assert there.embed([chip for chips in together for chip in chips]) == sum(map(len, alone))
 
 
 def test_its_processes_share_the_files_among_them(archive: Archive) -> None:

@@ -34,6 +34,13 @@ def test_a_row_for_each_contestant_with_its_share_of_the_floor() -> None:
     ]
 
 
+def test_on_gpus_it_tells_how_busy_they_were_and_how_many_faces_a_second_that_was() -> None:
+    busy = Standing("facebatch", tuple(replace(OURS.laps[0], gpu_busy=share) for share in (0.7, 0.9, 0.8)))
+    assert report.titles([FLOOR, OURS])[-1] == "moved MB"
+    assert report.titles([FLOOR, busy])[-3:] == ["moved MB", "faces/s", "GPU busy"]
+    assert [row[-2:] for row in report.rows([FLOOR, busy])] == [["3.0", ""], ["2.4", "80 %"]]
+
+
 def test_parts_are_milliseconds_of_an_image_in_the_order_in_which_it_meets_them() -> None:
     assert report.part_titles([FLOOR, OURS]) == ["ms of a core", "decode", "detect", "write"]
     assert list(report.part_rows([FLOOR, OURS])) == [
@@ -51,13 +58,14 @@ def test_a_comparison_of_unequal_work_is_none() -> None:
 
 
 def test_figures_come_with_hardware_command_and_date(tmp_path: Path) -> None:
-    files = report.write(tmp_path / "out", ["facebatch", "bench"], ["detect.pack=x"], ARCHIVE, [FLOOR, OURS])
+    files = report.write(tmp_path / "out", ["facebatch", "bench"], ["detect.pack=x"], ARCHIVE, [FLOOR, OURS], ["A100"])
     assert [file.name for file in files] == ["bench.json", "bench.png"]
     facts = json.loads(files[0].read_text())
     assert (facts["command"], facts["settings"]) == ("facebatch bench", ["detect.pack=x"])
     assert facts["of_floor"] == {"floor": 1, "facebatch": 0.8}
     assert facts["hardware"]["cores"] >= 1
     assert facts["hardware"]["processor"]
+    assert facts["hardware"]["gpus"] == ["A100"]
     assert facts["date"][:2] == "20"
     assert facts["archive"] == {"images": 10, "photos": 1, "megabytes": 0.0, "megapixels_an_image": 2.0}
     assert len(facts["contestants"]["facebatch"]) == 3
