@@ -143,7 +143,7 @@ class Detector:
         self._decode, self._anchors = _DECODERS[name], session.model.pack.anchors
         # On a CPU a batch of one is fastest: larger activations leave the cache (YuNet, one core: 8 ms an image alone,
         # 21 ms in a batch of 16).
-        self._batch = batch or (1 if session.provider == CPU else 32)
+        self.batch = batch or (1 if session.provider == CPU else 32)
 
     def __call__(self, seen: Sequence[Sequence[View]], sizes: Sequence[Size]) -> list[Faces]:
         """The faces of each image, from its views (pass by pass) and its upright full size (width, height)."""
@@ -162,7 +162,7 @@ class Detector:
 
     def _run(self, alike: list[View]) -> list[Candidates]:
         found: list[Candidates] = []
-        for size in buckets(len(alike), self._batch):
+        for size in buckets(len(alike), self.batch):
             batch, alike = alike[:size], alike[size:]
             height, width, _ = batch[0].pixels.shape
             outputs = self._session.run([view.pixels for view in batch])

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Sequence
 
 import numpy as np
 import onnxruntime as ort
 
 from facebatch import gpus
-from facebatch.device import Device, fed_with_bytes
 from facebatch.errors import FacebatchError, UsageError
+from facebatch.feed import fed_with_bytes
 from facebatch.geometry import Floats, Pixels
 from facebatch.packs import Input, Model
 
 CPU, CUDA = "cpu", "cuda"
 _PROVIDERS = {CPU: "CPUExecutionProvider", CUDA: "CUDAExecutionProvider"}
-_DEVICES = {CUDA: "cuda"}
-"""As ONNX Runtime calls the memory of those providers that have their own."""
 
 
 def providers() -> list[str]:
@@ -44,28 +44,25 @@ class Session:
         name = _PROVIDERS[provider]
         if provider not in providers():
             raise UsageError(f"run.provider={provider}: this ONNX Runtime has only {', '.join(providers())}")
+        settings, missing = _options(provider, gpu_share), _load_libraries() if provider == CUDA else ""
         try:
-            graph = fed_with_bytes(model.graph, model.pack.input) if provider in _DEVICES else model.graph
-            self._session = ort.InferenceSession(graph, options, providers=[(name, _options(provider, gpu_share))])
-        except Exception as error:  # ONNX Runtime's exceptions share no base class
+            graph = fed_with_bytes(model.graph, model.pack.input) if provider == CUDA else model.graph
+            self._session = ort.InferenceSession(graph, options, providers=[(name, settings)])
+        except Exception as error:  # ONNX Runtime's and ONNX's exceptions share no base class
             raise FacebatchError(f"{model.path} cannot be loaded: {str(error)[:300]}") from error
         if self._session.get_providers()[0] != name:
             raise FacebatchError(
                 f"{model.pack.name} was to run on {provider}, but ONNX Runtime fell back to "
                 f"{self._session.get_providers()[0]}: install the CUDA libraries with `pip install 'facebatch[cuda]'`, "
-                "or set run.provider=cpu"
+                f"or set run.provider=cpu{'. ' if missing else ''}{missing}"
             )
         self._input = self._session.get_inputs()[0].name
         self._outputs = [output.name for output in self._session.get_outputs()]
-        self._device = Device(self._session, _DEVICES[provider]) if provider in _DEVICES else None
 
     def run(self, images: Sequence[Pixels]) -> dict[str, Floats]:
         """The network's outputs by name, first axis the batch. images: uint8, all of one height x width x 3, RGB."""
-        if self._device:
-            found = self._device.run(images)
-        else:
-            found = self._session.run(self._outputs, {self._input: tensor(images, self.model.pack.input)})
-        return dict(zip(self._outputs, found, strict=True))
+        feed = np.stack(images) if self.provider == CUDA else tensor(images, self.model.pack.input)
+        return dict(zip(self._outputs, self._session.run(self._outputs, {self._input: feed}), strict=True))
 
     def prove_batch(self) -> None:
         """Raises FacebatchError unless a batch of two equals two batches of one."""
@@ -117,12 +114,19 @@ def _options(provider: str, gpu_share: float) -> dict[str, str | int]:
         "use_tf32": 0,  # TF32 moves vectors by 1e-3
         "cudnn_conv_algo_search": "HEURISTIC",  # the exhaustive default searches anew for every shape
         "arena_extend_strategy": "kSameAsRequested",
-        **({"gpu_mem_limit": int(gpu_share * 0.9 * _gpu_bytes())} if gpu_share < 1 else {}),
+        **({"gpu_mem_limit": int(gpu_share * 0.9 * size)} if gpu_share < 1 and (size := _gpu_bytes()) else {}),
     }
 
 
 def _gpu_bytes() -> int:
-    """Memory of the first GPU that this process may see."""
-    if not (there := gpus.visible()):
-        raise FacebatchError("two networks share a GPU, but there is no driver (nvidia-smi) that tells its memory")
-    return there[0].bytes
+    """Memory of the first GPU that this process may see; 0 where it is not known."""
+    return there[0].bytes if (there := gpus.visible()) else 0
+
+
+def _load_libraries() -> str:
+    """Load CUDA's libraries from Python's packages, where pip puts them and the system's loader does not look. Returns
+    what ONNX Runtime says of those it has not found, which it would print among our results."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        ort.preload_dlls()
+    return " ".join(said.getvalue().split())[:300]

@@ -88,8 +88,8 @@ def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tool:
 def gpu_path(monkeypatch: pytest.MonkeyPatch) -> None:
     """`run.provider=cuda` takes the way of a GPU up to the provider, which is the CPU's."""
     monkeypatch.setattr(session, "_PROVIDERS", {"cpu": "CPUExecutionProvider", "cuda": "CPUExecutionProvider"})
-    monkeypatch.setattr(session, "_DEVICES", {"cuda": "cpu"})
     monkeypatch.setattr(session, "_options", lambda provider, share: {})
+    monkeypatch.setattr(session, "_load_libraries", lambda: "")
 
 
 @pytest.fixture(scope="session")

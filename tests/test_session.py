@@ -109,15 +109,30 @@ def test_a_silent_fall_back_to_the_cpu_is_an_error(monkeypatch: pytest.MonkeyPat
         Session(models.embedder(), "cuda")
 
 
-@pytest.mark.usefixtures("gpu_path")
-def test_on_a_gpu_a_network_is_fed_with_bytes_and_gives_the_same() -> None:
-    images = list(np.random.default_rng(0).integers(0, 256, (4, 48, 64, 3), np.uint8))
-    there, here = Session(models.bright_squares(), "cuda"), Session(models.bright_squares(), "cpu")
-    assert there._session.get_inputs()[0].type == "tensor(uint8)"
-    assert here._session.get_inputs()[0].type == "tensor(float)"
-    for name, found in there.run(images).items():
-        assert np.array_equal(found, here.run(images)[name])
-    there.prove_batch()
+def test_cudas_libraries_are_loaded_from_where_pip_puts_them_and_what_is_missing_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """ONNX Runtime does not look there by itself, and prints to where results go."""
+    real, loaded = ort.InferenceSession, []
+
+    def preload() -> None:
+        loaded.append(True)
+        print("Failed to load libcudnn.so.9:\n cannot open")
+
+    def falls_back(graph: bytes, options: ort.SessionOptions, providers: object) -> ort.InferenceSession:
+        assert loaded, "before the session is made"
+        return real(graph, options, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(session, "providers", lambda: ["cpu", "cuda"])
+    monkeypatch.setattr(ort, "preload_dlls", preload)
+    monkeypatch.setattr(ort, "InferenceSession", falls_back)
+    with pytest.raises(FacebatchError, match=r"or set run\.provider=cpu\. Failed to load libcudnn.so.9: cannot open$"):
+        Session(models.embedder(), "cuda")
+    assert capsys.readouterr().out == ""
+    loaded.clear()
+    monkeypatch.setattr(ort, "InferenceSession", real)
+    Session(models.embedder(), "cpu")
+    assert not loaded
 
 
 @pytest.mark.usefixtures("gpu_path")
@@ -135,11 +150,11 @@ def test_a_file_that_is_no_graph_is_one_sentence() -> None:
 
 
 def test_a_shared_gpu_is_shared_by_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpus, "visible", lambda: [Gpu("one", 10 << 30, None), Gpu("other", 99 << 30, None)])
+    monkeypatch.setattr(gpus, "visible", lambda: [Gpu("0", "one", 10 << 30), Gpu("1", "other", 99 << 30)])
     assert session._options("cuda", 0.5)["gpu_mem_limit"] == int(4.5 * (1 << 30))
     assert "gpu_mem_limit" not in session._options("cuda", 1.0)
     assert session._options("cuda", 1.0)["use_tf32"] == 0
     assert session._options("cpu", 0.5) == {}
-    monkeypatch.setattr(gpus, "visible", list)
-    with pytest.raises(FacebatchError, match="two networks share a GPU, but there is no driver"):
-        session._options("cuda", 0.5)
+    for unknown in ([], [Gpu("MIG-1", "MIG-1")]):
+        monkeypatch.setattr(gpus, "visible", lambda there=unknown: there)
+        assert "gpu_mem_limit" not in session._options("cuda", 0.5), "of a memory that is not known there is no share"

@@ -6,8 +6,10 @@ import json
 import statistics
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -115,17 +117,15 @@ def run(contestant: Contestant, output: Path | None = None, on_gpus: bool = Fals
             started = time.monotonic()
             process = subprocess.Popen(contestant.command(output), stdout=stdout, stderr=stderr)
             family = Family(process.pid)
-            busy: list[float] = []
-            for _ in _while_running(process):
-                family.sample()
-                if on_gpus:
-                    busy += [gpu.busy for gpu in gpus.visible() if gpu.busy is not None]
-            whole = time.monotonic() - started
+            with Gauge(on_gpus) as gauge:
+                for _ in _while_running(process):
+                    family.sample()
+                whole = time.monotonic() - started
         if process.returncode:
             last = words.read_text(errors="replace").strip().splitlines()[-3:]
             raise FacebatchError(f"{contestant.name} ended with exit code {process.returncode}: {' / '.join(last)}")
         told = contestant.told(output, out.read_text())
-        return Lap(told, whole, family.cpu_seconds, family.peak_bytes, family.own_peak_bytes, _mean(busy))
+        return Lap(told, whole, family.cpu_seconds, family.peak_bytes, family.own_peak_bytes, gauge.mean)
 
 
 def said(output: Path, stdout: str) -> Told:
@@ -146,8 +146,32 @@ def ratios(standings: Iterable[Standing], to: str) -> dict[str, float]:
     return {name: rate / rates[to] for name, rate in rates.items()}
 
 
-def _mean(shares: list[float]) -> float | None:
-    return statistics.fmean(shares) if shares else None
+class Gauge:
+    """Looks how busy the GPUs are while the block runs, beside it: an answer of the driver's may take its time."""
+
+    def __init__(self, on_gpus: bool) -> None:
+        self._shares: list[float] = []
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._look, name="gauge", daemon=True) if on_gpus else None
+
+    def __enter__(self) -> Gauge:
+        if self._thread:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+
+    @property
+    def mean(self) -> float | None:
+        """Of all looks and all GPUs; None where there was none."""
+        return statistics.fmean(self._shares) if self._shares else None
+
+    def _look(self) -> None:
+        while not self._end.is_set():
+            with suppress(FacebatchError):  # a look that fails is none; a measurement does not end for it
+                self._shares += [gpu.busy for gpu in gpus.visible() if gpu.busy is not None]
+            self._end.wait(_EVERY)
 
 
 def _while_running(process: subprocess.Popen[bytes]) -> Iterator[None]:

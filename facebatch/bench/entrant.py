@@ -26,7 +26,8 @@ from facebatch.stopwatch import parts
 
 def bare(settings: Config, files: list[Path]) -> Told:
     """The floor, in a process per core."""
-    began, done = floor.run(settings, files, settings.run.actors or cores())
+    on_gpus = settings.run.provider == CUDA  # where `run.actors` says how many share them
+    began, done = floor.run(settings, files, (0 if on_gpus else settings.run.actors) or cores())
     spent: Counter[str] = Counter()
     for one in done:
         spent.update(one.spent)
@@ -36,7 +37,8 @@ def bare(settings: Config, files: list[Path]) -> Told:
 
 def insightface(settings: Config, files: list[Path]) -> Told:
     """InsightFace's FaceAnalysis as its README has it, with the detector and embedder that are configured: one image
-    after the other in one process, ONNX Runtime on all cores. Vectors are kept in memory, nothing is written."""
+    after the other in one process, ONNX Runtime on all cores or on one GPU. Vectors are kept in memory, nothing is
+    written."""
     import cv2
     from insightface.app import FaceAnalysis
 

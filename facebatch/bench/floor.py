@@ -2,7 +2,7 @@
 per core. No Ray, no Parquet, no hashes, no metadata, no recovery: what is left when all that a pipeline adds is gone.
 
 Each part is called as facebatch calls it, with the same packs, passes, decode scale and batches, and on the same
-provider, so that both do equal work. On a GPU the processes share it.
+provider, so that both do equal work. GPUs are shared out among the processes.
 """
 
 from __future__ import annotations
@@ -10,19 +10,20 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain, cycle
 from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from threading import BrokenBarrierError
 from typing import cast
 
+import numpy as np
 import simplejpeg
 
-from facebatch import networks
-from facebatch.align import chip_by_box, chip_by_landmarks
+from facebatch import gpus, networks
+from facebatch.align import CHIP, chip_by_box, chip_by_landmarks
 from facebatch.config import Config
 from facebatch.detect import Detector, Faces, Settings, views
 from facebatch.embed import Embedder
@@ -35,8 +36,6 @@ from facebatch.stopwatch import Stopwatch
 
 _TAKEN = 8
 """Images that a process takes at a time."""
-_AT_ONCE = {CPU: 1, CUDA: 32}
-"""Pictures that the detector is given together: as many as it takes in a batch (`facebatch.detect`)."""
 _PATIENCE = 120
 """Seconds in which all processes must be ready."""
 
@@ -57,12 +56,13 @@ def run(config: Config, files: list[Path], processes: int) -> tuple[float, list[
     Raises FacebatchError when one of the processes fails.
     """
     context = multiprocessing.get_context("spawn")
+    words = [gpu.word for gpu in gpus.visible()] if config.run.provider == CUDA else []
     taken = context.Value("q", 0)
     start = context.Barrier(processes + 1)
     answers = context.SimpleQueue()
     workers = [
-        context.Process(target=_work, args=(config, files, taken, start, answers), name=f"floor-{k}", daemon=True)
-        for k in range(processes)
+        context.Process(target=_work, args=(config, files, taken, start, answers, gpu), name=f"floor-{k}", daemon=True)
+        for k, gpu in zip(range(processes), cycle(words or [""]), strict=False)
     ]
     for worker in workers:
         worker.start()
@@ -88,23 +88,33 @@ class Bare:
         self._landmarks = chosen.landmarks
         self._locate = Landmarker(Session(chosen.landmarks, CPU, threads)) if chosen.landmarks else None
         self._embed = Embedder(Session(chosen.embedder, provider, threads), config.embed.batch, config.embed.flip)
-        self.at_once = _AT_ONCE[provider]
-        self.batch = config.embed.batch
+        self.at_once, self.batch = self._detect.batch, config.embed.batch
+        self._budget = config.run.megapixels * 1_000_000
         self.watch = Stopwatch()
 
-    def chips(self, paths: Sequence[Path]) -> list[list[Pixels]]:
-        """The faces of each file, cut out."""
-        timing = self.watch.timing
-        pictures, seen = [], []
+    def chips(self, paths: Iterable[Path]) -> Iterator[list[Pixels]]:
+        """The faces of each file, cut out. Pictures are held together for the detector's batch, but no more pixels of
+        them than `run.megapixels`."""
+        pictures: list[Picture] = []
+        held = 0
         for path in paths:
-            with timing("read"):
+            with self.watch.timing("read"):
                 data = path.read_bytes()
-            with timing("decode"):
+            with self.watch.timing("decode"):
                 pictures.append(self._decoded(data))
-                seen.append(views(pictures[-1], self._settings))
-        with timing("detect"):
+            held += pictures[-1].levels[0].size // 3
+            if len(pictures) == self.at_once or held >= self._budget:
+                yield from self._found(pictures)
+                pictures, held = [], 0
+        if pictures:
+            yield from self._found(pictures)
+
+    def _found(self, pictures: list[Picture]) -> list[list[Pixels]]:
+        with self.watch.timing("decode"):
+            seen = [views(picture, self._settings) for picture in pictures]
+        with self.watch.timing("detect"):
             found = self._detect(seen, [(picture.width, picture.height) for picture in pictures])
-        with timing("chip"):
+        with self.watch.timing("chip"):
             return [self._cut(picture, faces) for picture, faces in zip(pictures, found, strict=True)]
 
     def _cut(self, picture: Picture, found: Faces) -> list[Pixels]:
@@ -140,19 +150,23 @@ def _work(
     taken: Synchronized[int],
     start: Barrier,
     answers: multiprocessing.SimpleQueue[Done],
+    gpu: str,
 ) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
-    bare = Bare(config, networks.load(config), provider=CUDA if config.run.provider == CUDA else CPU)
-    (warm,) = bare.chips(files[:1])
-    bare.embed(warm * 2)  # sessions and decoders warm up
+    if gpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    bare = Bare(config, networks.load(config), provider=CUDA if gpu else CPU)
+    # Sessions and decoders warm up, with batches as they will be.
+    warm = list(bare.chips(files[:1] * bare.at_once))
+    blank = np.zeros((CHIP, CHIP, 3), np.uint8)
+    bare.embed([*chain.from_iterable(warm), *[blank] * bare.batch][: bare.batch])
     bare.watch.taken()
     start.wait()
     images = faces = 0
     chips: list[Pixels] = []
-    waiting = _shared(files, taken)
-    while paths := list(islice(waiting, bare.at_once)):
-        chips += chain.from_iterable(bare.chips(paths))
-        images += len(paths)
+    for found in bare.chips(_shared(files, taken)):
+        chips += found
+        images += 1
         if len(chips) >= bare.batch:
             faces += bare.embed(chips)
             chips = []

@@ -27,9 +27,9 @@ GROWN = ("images", "ms an image", "planning s", "again s", "driver MiB", "all Gi
 
 
 def titles(standings: Sequence[Standing]) -> list[str]:
-    """Of the columns: those of GPUs where any of them was looked at."""
-    told = ["", "images/s", "of floor", "with start", "faces", "cores", "GiB", "moved MB"]
-    return [*told, "faces/s", "GPU busy"] if _on_gpus(standings) else told
+    """Of the columns; one for the GPUs where these were looked at."""
+    told = ["", "images/s", "of floor", "with start", "faces/s", "cores", "GiB", "moved MB"]
+    return [*told, "GPU busy"] if _on_gpus(standings) else told
 
 
 def rows(standings: Sequence[Standing]) -> Iterator[list[str]]:
@@ -41,11 +41,11 @@ def rows(standings: Sequence[Standing]) -> Iterator[list[str]]:
             f"{one.median(lambda lap: lap.rate):.1f}",
             f"{100 * share[one.name]:.0f} %",
             f"{one.median(lambda lap: lap.whole_rate):.1f}",
-            f"{one.median(lambda lap: lap.told.faces):.0f}",
+            f"{one.median(lambda lap: lap.told.faces / lap.told.seconds):.1f}",
             f"{one.median(lambda lap: lap.cores):.2f}",
             f"{one.median(lambda lap: lap.peak_bytes) / 2**30:.2f}",
             "" if one.middle.told.moved is None else f"{one.middle.told.moved / 1e6:.0f}",
-            *([_faces_a_second(one), _busy(one)] if _on_gpus(standings) else []),
+            *([_busy(one)] if _on_gpus(standings) else []),
         ]
 
 
@@ -174,10 +174,6 @@ def _lap(lap: Lap) -> dict[str, Any]:
 
 def _on_gpus(standings: Sequence[Standing]) -> bool:
     return any(lap.gpu_busy is not None for one in standings for lap in one.laps)
-
-
-def _faces_a_second(one: Standing) -> str:
-    return f"{one.median(lambda lap: lap.told.faces / lap.told.seconds):.1f}"
 
 
 def _busy(one: Standing) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -58,19 +59,20 @@ def _bench(arguments: argparse.Namespace) -> int:
     from facebatch.bench.growth import growth
     from facebatch.bench.rivals import ours, rival
 
-    settings = config.load(arguments.config, arguments.settings)
-    # Where a user's own archive and dataset are is no affair of a measurement.
-    settings = replace(settings, inputs=(), include=(), exclude=(), base_uri=None, output="")
-    networks.load(settings)  # what is missing is said now, and not by a contestant
-    there = _gpus(settings.run.provider)
-    # Said to all of them, who would not all find out alike.
-    settings = replace(settings, run=replace(settings.run, provider="cuda" if there else "cpu"))
-    words = config.words(config.as_dict(settings))
-    output, remarks = Path(arguments.output), stderr()
+    remarks = stderr()
 
     def say(text: str) -> None:
         remarks.print(text, soft_wrap=True, markup=False, highlight=False)
 
+    settings = config.load(arguments.config, arguments.settings)
+    # Where a user's own archive and dataset are is no affair of a measurement.
+    settings = replace(settings, inputs=(), include=(), exclude=(), base_uri=None, output="")
+    networks.load(settings)  # what is missing is said now, and not by a contestant
+    there = _gpus(settings.run.provider, say)
+    # Said to all of them, who would not all find out alike.
+    settings = replace(settings, run=replace(settings.run, provider="cuda" if there else "cpu"))
+    words = config.words(config.as_dict(settings))
+    output = Path(arguments.output)
     with TemporaryDirectory(prefix="facebatch-bench-") as place:
         with quiet():
             photos = archives.photos(
@@ -101,18 +103,24 @@ def _bench(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _gpus(provider: str) -> list[str]:
+def _gpus(provider: str, say: Callable[[str], None]) -> list[str]:
     """The names of those that it is measured on; none on the CPU. Raises UsageError where they were asked for, and
     cannot be used."""
     from facebatch.session import CPU, CUDA, providers
 
     if provider == CPU or (provider != CUDA and CUDA not in providers()):
         return []
-    there = [gpu.name for gpu in gpus.visible()]
-    if provider == CUDA and CUDA not in providers():
+    if CUDA not in providers():
         raise UsageError(f"run.provider=cuda: this ONNX Runtime has only {', '.join(providers())}")
+    try:
+        there = [gpu.name for gpu in gpus.visible()]
+    except FacebatchError as error:
+        if provider == CUDA:
+            raise
+        say(f"measured on the CPU: {error}")
+        return []
     if provider == CUDA and not there:
-        raise UsageError("run.provider=cuda, but this machine has no GPU that can be seen; leave it at auto")
+        raise UsageError("run.provider=cuda, but nvidia-smi tells of no GPU that may be used; leave it at auto")
     return there
 
 

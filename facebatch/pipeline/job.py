@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
@@ -96,26 +97,31 @@ def put(networks: Networks) -> dict[str, Any]:
 
 def run(job: Job, source: ShardSource, layout: Layout, writer: Writer) -> None:
     """Index all shards of the source. Returns when every row is committed; raises what a worker raised."""
-    context = _configure(job)
+    context, before = _configure(job), sys.exc_info()[1]
     try:
         _flow(job, source, layout, writer)
     except BaseException as error:
-        let_go(error)
+        let_go(error, before)
         raise
     finally:
         forget(context)
 
 
-def let_go(error: BaseException) -> None:
+def let_go(error: BaseException, before: BaseException | None = None) -> None:
     """Release what the frames hold that an error has passed through: Ray Data's pools among it, whose actors live as
-    long as somebody has a handle. Who keeps the error, as a notebook does, would keep their CPUs and GPUs."""
-    met: list[BaseException] = []
+    long as somebody has a handle. Who keeps the error, as a notebook does, would keep their CPUs and GPUs.
+
+    before: the caller's own error, behind which this one was raised; its frames stay as they are.
+    """
+    met = [before]
     todo: list[BaseException | None] = [error]
     while todo:
-        if (one := todo.pop()) is not None and not any(one is other for other in met):
-            met.append(one)
-            traceback.clear_frames(one.__traceback__)
-            todo += [one.__cause__, one.__context__]
+        one = todo.pop()
+        if one is None or any(one is other for other in met):
+            continue
+        met.append(one)
+        traceback.clear_frames(one.__traceback__)
+        todo += [one.__cause__, one.__context__]
     gc.collect()
 
 

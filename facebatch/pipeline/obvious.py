@@ -46,9 +46,11 @@ class Detect:
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         began = time.time()
         rows: dict[str, list[Any]] = {"path": [], "box": [], "score": [], "chip": [], "began": []}
-        for path, pixels in zip(batch["path"], batch["image"], strict=True):
-            picture = Picture(halvings(np.ascontiguousarray(pixels)), pixels.shape[1], pixels.shape[0])
-            (faces,) = self._detect([views(picture, self._settings)], [(picture.width, picture.height)])
+        pictures = [Picture(halvings(np.ascontiguousarray(p)), p.shape[1], p.shape[0]) for p in batch["image"]]
+        found = self._detect(
+            [views(picture, self._settings) for picture in pictures], [(p.width, p.height) for p in pictures]
+        )
+        for path, picture, faces in zip(batch["path"], pictures, found, strict=True):
             for k, (box, score) in enumerate(zip(faces.boxes, faces.scores, strict=True)):
                 points = None if faces.landmarks is None else faces.landmarks[k]
                 chip = chip_by_box(picture, box) if points is None else chip_by_landmarks(picture, points)
@@ -79,7 +81,7 @@ def main(folder: str, output: str, *words: str) -> None:
     settings = config.load(None, words)
     gpus = len(visible()) if _provider(settings) == CUDA else 0
     half = gpus or max(1, cores() // 2)
-    share = 0.5 if gpus else None  # a detector and an embedder on each
+    share = 0.5 if gpus else None
     cpus = cores() + 2  # two more, or reading would starve
     ray.init(address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False)  # whatever else runs here
     started = time.time()

@@ -50,14 +50,20 @@ def test_and_how_busy_the_gpus_were_where_it_is_to_look(
     nvidia_smi: Tool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("facebatch.bench.contest._EVERY", 0.2)
-    nvidia_smi(
-        f"echo 'A, 1000, 10'; if [ -e {tmp_path}/late ]; then echo 'B, 1000, 90'; else echo 'B, 1000, [N/A]'; fi"
-    )
+    late = f"[ -e {tmp_path}/late ] && echo '1, GPU-b, B, 1000, 90' || exit 9"
+    nvidia_smi(f"echo '0, GPU-a, A, 1000, 10'; {late}")
     text = f"import pathlib, time; time.sleep(0.5); pathlib.Path({str(tmp_path)!r}, 'late').touch(); time.sleep(0.5)\n"
     contestant = _program("on GPUs", text + _TELLS.format(seconds=1))
     (standing,) = contest([contestant], 1, print, on_gpus=True)
-    assert 0.1 < (standing.laps[0].gpu_busy or 0) < 0.5
+    assert standing.laps[0].gpu_busy == 0.5, "looks that fail are none"
     assert run(contestant).gpu_busy is None
+
+
+def test_a_driver_that_takes_its_time_takes_none_of_the_measurements(nvidia_smi: Tool) -> None:
+    nvidia_smi("/bin/sleep 5")
+    lap = run(_program("quick", _TELLS.format(seconds=1)), on_gpus=True)
+    assert lap.whole_seconds < 4
+    assert lap.gpu_busy is None
 
 
 def test_the_last_words_of_one_that_fails_are_told() -> None:

@@ -47,10 +47,13 @@ def test_what_a_job_leaves_with_ray_data_is_taken_back(monkeypatch: pytest.Monke
     monkeypatch.setattr(job, "_flow", ended)
     asked: Any = SimpleNamespace(desk="the desk", config=config.load(None, []))
     nothing: Any = None
-    with pytest.raises(RuntimeError, match="as when nodes are lost"):
+    let_go: list[tuple[BaseException, BaseException | None]] = []
+    monkeypatch.setattr(job, "let_go", lambda error, before: let_go.append((error, before)))
+    with pytest.raises(RuntimeError, match="as when nodes are lost") as raised:
         job.run(asked, nothing, nothing, nothing)
     assert context.get_config("facebatch.desk") is None
     assert context.custom_execution_callback_classes == []
+    assert let_go == [(raised.value, None)], "and so are its actors"
 
 
 class _Held:
@@ -86,3 +89,21 @@ def test_an_error_that_is_kept_holds_nothing_of_the_frames_it_came_through() -> 
     job.let_go(kept.value)
     assert [one() is None for one in held] == [True] * 3
     assert kept.value.__traceback__ is not None, "it still tells where it came from"
+
+
+def test_but_the_error_that_its_caller_was_handling_stays_as_it_is() -> None:
+    held: list[weakref.ref[_Held]] = []
+
+    def fails(word: str) -> NoReturn:
+        mine = _Held()
+        held.append(weakref.ref(mine))
+        raise ValueError(word)
+
+    with pytest.raises(ValueError, match="the caller's") as mine:
+        fails("the caller's")
+    ours = KeyError("ours")
+    ours.__context__ = mine.value
+    job.let_go(ours, mine.value)
+    assert held[0]() is not None
+    job.let_go(ours)
+    assert held[0]() is None
