@@ -16,6 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from facebatch.errors import FacebatchError
 from facebatch.packs import Input
 
 _PIXELS = "facebatch/pixels"
@@ -24,10 +25,12 @@ _PIXELS = "facebatch/pixels"
 def fed_with_bytes(graph: bytes, how: Input) -> bytes:
     """The same network with pixels as its input, n x height x width x 3, uint8, RGB: colours are ordered, means taken
     off and the scale applied in the graph, by the same operations in the same order and precision as
-    `session.tensor`, so that not a bit differs."""
+    `session.tensor`. Raises FacebatchError for a graph without an input."""
     model = onnx.load_from_string(graph)
     constants = {tensor.name for tensor in model.graph.initializer}
-    fed = next(value for value in model.graph.input if value.name not in constants)
+    fed = next((value for value in model.graph.input if value.name not in constants), None)
+    if fed is None:
+        raise FacebatchError("the network has no input")
     pixels = helper.make_tensor_value_info(_PIXELS, TensorProto.UINT8, [None, None, None, 3])
     if len(sizes := fed.type.tensor_type.shape.dim) == 4:
         batch, _, height, width = sizes

@@ -16,8 +16,8 @@ _PATIENCE = 20
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One of them. word: as CUDA_VISIBLE_DEVICES calls it; bytes: its memory, 0 where it is not known, as of a part of
-    a GPU; busy: the share of the last moments in which it computed, None where the driver does not tell."""
+    """One of them. word: one that CUDA_VISIBLE_DEVICES takes for it; bytes: its memory, 0 where it is not known, as of
+    a part of a GPU; busy: the share of the last moments in which it computed, None where the driver does not tell."""
 
     word: str
     name: str
@@ -26,7 +26,8 @@ class Gpu:
 
 
 def visible() -> list[Gpu]:
-    """All that CUDA_VISIBLE_DEVICES leaves of this machine's, in its order; none where there is no driver's tool.
+    """All that CUDA_VISIBLE_DEVICES leaves of this machine's, in its order; none where there is no driver's tool. An
+    index there is taken as the tool counts; where GPUs differ, CUDA counts so with CUDA_DEVICE_ORDER=PCI_BUS_ID.
 
     Raises FacebatchError where there is one that does not answer.
     """
@@ -35,30 +36,39 @@ def visible() -> list[Gpu]:
         return []
     query = ["nvidia-smi", f"--query-gpu={','.join(_FIELDS)}", "--format=csv,noheader,nounits"]
     try:
-        told = subprocess.run(query, capture_output=True, text=True, check=True, timeout=_PATIENCE).stdout
+        done = subprocess.run(query, capture_output=True, text=True, errors="replace", timeout=_PATIENCE, check=False)
     except FileNotFoundError:
         return []
-    except (OSError, subprocess.SubprocessError) as error:
-        words = (getattr(error, "stdout", None) or str(error)).strip().splitlines()
-        raise FacebatchError(f"nvidia-smi does not tell of the GPUs: {words[0] if words else error}") from error
-    try:
-        rows = [[word.strip() for word in row] for row in csv.reader(told.splitlines()) if row]
-        there = [
-            (index, uuid, Gpu(index, name, int(mebibytes) << 20, _share(busy)))
-            for index, uuid, name, mebibytes, busy in rows
-        ]
-    except ValueError as error:
-        raise FacebatchError(f"nvidia-smi answers {told[:200]!r}, not {', '.join(_FIELDS)} of each GPU") from error
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise FacebatchError(f"nvidia-smi does not tell of the GPUs: {error}") from error
+    words = done.stdout.strip().splitlines() or [f"exit status {done.returncode}"]
+    if done.returncode:
+        raise FacebatchError(f"nvidia-smi does not tell of the GPUs: {words[0]}")
+    rows = [[word.strip() for word in row] for row in csv.reader(done.stdout.splitlines()) if row]
+    if odd := [row for row in rows if len(row) != len(_FIELDS)]:
+        raise FacebatchError(f"nvidia-smi answers {', '.join(odd[0])[:200]!r}, not {', '.join(_FIELDS)}")
+    there = [
+        (index, uuid, Gpu(uuid, name, (_number(mebibytes) or 0) << 20, _share(busy)))
+        for index, uuid, name, mebibytes, busy in rows
+    ]
     if chosen is None:
         return [gpu for _, _, gpu in there]
-    found = []
+    found: list[Gpu] = []
     for word in map(str.strip, chosen.split(",")):
         # An index, or the beginning of an identity; of a part of a GPU (MIG-...) the tool does not tell here.
-        same = (gpu for index, uuid, gpu in there if word == index or (word and uuid.startswith(word)))
-        whole = next(same, Gpu(word, word))
+        same = [gpu for index, uuid, gpu in there if word == index or (word and uuid.startswith(word))]
+        if not same and not word.startswith("MIG-"):
+            break  # CUDA, too, sees those before the first word that it does not know
+        whole = same[0] if same else Gpu(word, word)
         found.append(Gpu(word, whole.name, whole.bytes, whole.busy))
     return found
 
 
+def _number(word: str) -> int | None:
+    """None for `[N/A]` and `[Insufficient Permissions]`, as in a container with a part of a GPU."""
+    return int(word) if word.isdecimal() else None
+
+
 def _share(percent: str) -> float | None:
-    return int(percent) / 100 if percent.isdecimal() else None
+    number = _number(percent)
+    return None if number is None else number / 100

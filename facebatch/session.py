@@ -47,7 +47,10 @@ class Session:
         settings, missing = _options(provider, gpu_share), _load_libraries() if provider == CUDA else ""
         try:
             graph = fed_with_bytes(model.graph, model.pack.input) if provider == CUDA else model.graph
-            self._session = ort.InferenceSession(graph, options, providers=[(name, settings)])
+            # Without its fall back: when a GPU fails in mid-run, the rest would go to the CPU, with a line on stdout.
+            self._session = ort.InferenceSession(
+                graph, options, providers=[(name, settings)], enable_fallback=int(False)
+            )
         except Exception as error:  # ONNX Runtime's and ONNX's exceptions share no base class
             raise FacebatchError(f"{model.path} cannot be loaded: {str(error)[:300]}") from error
         if self._session.get_providers()[0] != name:

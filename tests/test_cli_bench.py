@@ -78,8 +78,8 @@ def test_all_contestants_are_told_where_to_run_and_the_figures_say_where_that_wa
         return [Standing(one.name, (lap,)) for one in contestants]
 
     monkeypatch.setattr(contest, "contest", stands_in)
-    assert main(["bench", "--images", "6", "--rival", "ray-data", "--output", str(tmp_path / "out"), *words]) == 0
+    assert main(["bench", "--images", "6", "--output", str(tmp_path / "out"), *words]) == 0
     assert given["on_gpus"] == bool(gpus)
-    assert len(given["words"]) == 3
+    assert len(given["words"]) == 2
     assert all(f"run.provider={provider}" in " ".join(command) for command in given["words"])
     assert json.loads((tmp_path / "out" / "bench.json").read_text())["hardware"]["gpus"] == gpus

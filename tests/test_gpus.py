@@ -12,7 +12,8 @@ from facebatch.gpus import Gpu
 from tests.conftest import Tool
 
 TWO = "echo '0, GPU-5a1b, NVIDIA H200, 143771, 87'; echo '1, GPU-77, NVIDIA A10G, 23028, [N/A]'"
-H200, A10G = Gpu("0", "NVIDIA H200", 143771 << 20, 0.87), Gpu("1", "NVIDIA A10G", 23028 << 20, None)
+H200 = Gpu("GPU-5a1b", "NVIDIA H200", 143771 << 20, 0.87)
+A10G = Gpu("GPU-77", "NVIDIA A10G", 23028 << 20, None)
 
 
 def test_each_has_a_name_its_memory_and_how_busy_it_is(nvidia_smi: Tool) -> None:
@@ -36,6 +37,23 @@ def test_of_a_part_of_a_gpu_nothing_is_known(nvidia_smi: Tool, monkeypatch: pyte
     nvidia_smi(TWO)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-3f")
     assert gpus.visible() == [Gpu("MIG-3f", "MIG-3f", 0, None)]
+
+
+def test_what_a_container_may_not_know_is_not_known(nvidia_smi: Tool) -> None:
+    nvidia_smi("printf '0, GPU-1, NVIDIA A100 \\351, [Insufficient Permissions], [N/A]\\n'")
+    (gpu,) = gpus.visible()
+    assert (gpu.word, gpu.bytes, gpu.busy) == ("GPU-1", 0, None)
+
+
+@pytest.mark.parametrize(
+    ("words", "seen"), [("0,7,1", ["0"]), ("0,", ["0"]), ("NoDevFiles", []), ("1,GPU-5", ["1", "GPU-5"])]
+)
+def test_the_first_word_that_says_nothing_ends_them_as_it_does_for_cuda(
+    nvidia_smi: Tool, monkeypatch: pytest.MonkeyPatch, words: str, seen: list[str]
+) -> None:
+    nvidia_smi(TWO)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", words)
+    assert [gpu.word for gpu in gpus.visible()] == seen
 
 
 @pytest.mark.parametrize("nothing", ["", "-1"])
@@ -63,8 +81,8 @@ def test_a_driver_that_does_not_answer_is_an_error_and_so_is_an_answer_to_someth
     nvidia_smi("exit 9")
     with pytest.raises(FacebatchError, match="does not tell of the GPUs: .*exit status 9"):
         gpus.visible()
-    nvidia_smi("echo '0, GPU-1, NVIDIA H200, a lot, 3'")
-    with pytest.raises(FacebatchError, match="answers '0, GPU-1, NVIDIA H200, a lot, 3.*not index, uuid, name"):
+    nvidia_smi("echo 'No devices were found'")
+    with pytest.raises(FacebatchError, match="answers 'No devices were found', not index, uuid, name"):
         gpus.visible()
     monkeypatch.setattr(gpus, "_PATIENCE", 0.2)
     nvidia_smi("/bin/sleep 5")

@@ -100,7 +100,7 @@ def test_a_silent_fall_back_to_the_cpu_is_an_error(monkeypatch: pytest.MonkeyPat
     """What ONNX Runtime does when the CUDA libraries are missing: a session on the CPU, and a log line."""
     real = ort.InferenceSession
 
-    def falls_back(graph: bytes, options: ort.SessionOptions, providers: object) -> ort.InferenceSession:
+    def falls_back(graph: bytes, options: ort.SessionOptions, **_: object) -> ort.InferenceSession:
         return real(graph, options, providers=["CPUExecutionProvider"])
 
     monkeypatch.setattr(session, "providers", lambda: ["cpu", "cuda"])
@@ -117,16 +117,18 @@ def test_cudas_libraries_are_loaded_from_where_pip_puts_them_and_what_is_missing
 
     def preload() -> None:
         loaded.append(True)
-        print("Failed to load libcudnn.so.9:\n cannot open")
+        print("Failed to load libcublas.so.13:\n cannot open")
 
-    def falls_back(graph: bytes, options: ort.SessionOptions, providers: object) -> ort.InferenceSession:
+    def falls_back(graph: bytes, options: ort.SessionOptions, **_: object) -> ort.InferenceSession:
         assert loaded, "before the session is made"
         return real(graph, options, providers=["CPUExecutionProvider"])
 
     monkeypatch.setattr(session, "providers", lambda: ["cpu", "cuda"])
     monkeypatch.setattr(ort, "preload_dlls", preload)
     monkeypatch.setattr(ort, "InferenceSession", falls_back)
-    with pytest.raises(FacebatchError, match=r"or set run\.provider=cpu\. Failed to load libcudnn.so.9: cannot open$"):
+    with pytest.raises(
+        FacebatchError, match=r"or set run\.provider=cpu\. Failed to load libcublas.so.13: cannot open$"
+    ):
         Session(models.embedder(), "cuda")
     assert capsys.readouterr().out == ""
     loaded.clear()
@@ -136,10 +138,33 @@ def test_cudas_libraries_are_loaded_from_where_pip_puts_them_and_what_is_missing
 
 
 @pytest.mark.usefixtures("gpu_path")
+def test_a_gpu_that_fails_in_mid_run_is_an_error_and_the_rest_is_not_left_to_the_cpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What ONNX Runtime does when cuDNN fails, unless it is told not to."""
+    failed = ort.capi.onnxruntime_pybind11_state.EPFail
+
+    class Failing:
+        def __init__(self, sound: object) -> None:
+            self._sound = sound
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._sound, name)
+
+        def run(self, *_: object) -> None:
+            raise failed("cuDNN failed")
+
+    net = Session(models.embedder(), "cuda")
+    monkeypatch.setattr(net._session, "_sess", Failing(net._session._sess))
+    with pytest.raises(failed, match="cuDNN failed"):
+        net.run([np.zeros((112, 112, 3), np.uint8)])
+
+
+@pytest.mark.usefixtures("gpu_path")
 @pytest.mark.parametrize("graph", [b"this is no protobuf", b""])
 def test_a_file_that_is_no_graph_is_one_sentence_on_a_gpu_too(graph: bytes) -> None:
     broken = models.model(graph, "embedder", input=Input("RGB", (0, 0, 0), 1))
-    with pytest.raises(FacebatchError, match=r"test\.onnx cannot be loaded"):
+    with pytest.raises(FacebatchError, match=r"test\.onnx cannot be loaded: \w+"):
         Session(broken, "cuda")
 
 

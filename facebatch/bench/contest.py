@@ -37,8 +37,8 @@ class Told:
 @dataclass(frozen=True, slots=True)
 class Lap:
     """One run of one contestant. whole_seconds: from the start of its process to its end; cpu_seconds: of all cores;
-    own_bytes: memory of its first process, peak_bytes: of all. gpu_busy: the share of the time in which a GPU computed,
-    the mean of all and of the whole run; None where none was looked at."""
+    own_bytes: memory of its first process, peak_bytes: of all. gpu_busy: how busy the GPUs were, the mean of looks
+    at all of them over the whole run; None where none was looked at."""
 
     told: Told
     whole_seconds: float
@@ -168,10 +168,9 @@ class Gauge:
         return statistics.fmean(self._shares) if self._shares else None
 
     def _look(self) -> None:
-        while not self._end.is_set():
+        while not self._end.wait(_EVERY):  # what the one before has left behind is over then
             with suppress(FacebatchError):  # a look that fails is none; a measurement does not end for it
                 self._shares += [gpu.busy for gpu in gpus.visible() if gpu.busy is not None]
-            self._end.wait(_EVERY)
 
 
 def _while_running(process: subprocess.Popen[bytes]) -> Iterator[None]:

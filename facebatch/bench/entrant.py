@@ -19,6 +19,7 @@ from facebatch import config, networks
 from facebatch.bench import floor
 from facebatch.bench.contest import Told
 from facebatch.config import Config
+from facebatch.errors import FacebatchError
 from facebatch.family import cores
 from facebatch.session import CUDA
 from facebatch.stopwatch import parts
@@ -48,6 +49,10 @@ def insightface(settings: Config, files: list[Path]) -> Told:
             os.symlink(Path(model.path).resolve(), Path(folder) / f"{model.pack.kind}.onnx")
         on_gpu = settings.run.provider == CUDA
         app = FaceAnalysis(folder, providers=["CUDAExecutionProvider" if on_gpu else "CPUExecutionProvider"])
+        if on_gpu and (
+            slow := [m for m in app.models.values() if m.session.get_providers()[0] != "CUDAExecutionProvider"]
+        ):
+            raise FacebatchError(f"InsightFace was to run on the GPU, but {len(slow)} of its networks are on the CPU")
         close_up = settings.detect.close_up and chosen.detector.pack.close_up
         app.prepare(
             ctx_id=0 if on_gpu else -1, det_thresh=chosen.detector.pack.score, det_size=None if close_up else (640, 640)

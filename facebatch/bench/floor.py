@@ -56,13 +56,15 @@ def run(config: Config, files: list[Path], processes: int) -> tuple[float, list[
     Raises FacebatchError when one of the processes fails.
     """
     context = multiprocessing.get_context("spawn")
-    words = [gpu.word for gpu in gpus.visible()] if config.run.provider == CUDA else []
+    words = [gpu.word for gpu in gpus.visible()] if config.run.provider == CUDA else [""]
+    if not words:
+        raise FacebatchError("run.provider=cuda, but nvidia-smi tells of no GPU that may be used")
     taken = context.Value("q", 0)
     start = context.Barrier(processes + 1)
     answers = context.SimpleQueue()
     workers = [
         context.Process(target=_work, args=(config, files, taken, start, answers, gpu), name=f"floor-{k}", daemon=True)
-        for k, gpu in zip(range(processes), cycle(words or [""]), strict=False)
+        for k, gpu in zip(range(processes), cycle(words), strict=False)
     ]
     for worker in workers:
         worker.start()
@@ -93,8 +95,8 @@ class Bare:
         self.watch = Stopwatch()
 
     def chips(self, paths: Iterable[Path]) -> Iterator[list[Pixels]]:
-        """The faces of each file, cut out. Pictures are held together for the detector's batch, but no more pixels of
-        them than `run.megapixels`."""
+        """The faces of each file, cut out. Pictures are held together for the detector's batch, up to the one with
+        which they reach the pixels of `run.megapixels`."""
         pictures: list[Picture] = []
         held = 0
         for path in paths:

@@ -55,6 +55,11 @@ def _insightface(archive: Archive, words: list[str], settings: Config) -> Contes
 
 
 def _ray_data(archive: Archive, words: list[str], settings: Config) -> Contestant:
+    if settings.run.provider == "cuda":
+        raise UsageError(
+            "the obvious script gives its detector one picture at a time, which is no way to use a GPU: add "
+            "run.provider=cpu"
+        )
     if networks.load(settings).landmarks:
         raise UsageError(
             "the obvious script has no landmark network: add landmarks=none, or take a detector that gives landmarks"

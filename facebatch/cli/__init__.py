@@ -174,7 +174,10 @@ def _demo(arguments: argparse.Namespace) -> int:
 
     folder = Path(arguments.output)
     settings = config.load(
-        arguments.config, arguments.settings, inputs=demo.inputs(folder), output=str(folder / "index")
+        arguments.config,
+        ["run.provider=cpu", *arguments.settings],
+        inputs=demo.inputs(folder),
+        output=str(folder / "index"),
     )
     entries = demo.archive()
     demo.write(entries, folder)

@@ -105,7 +105,7 @@ def _bench(arguments: argparse.Namespace) -> int:
 
 def _gpus(provider: str, say: Callable[[str], None]) -> list[str]:
     """The names of those that it is measured on; none on the CPU. Raises UsageError where they were asked for, and
-    cannot be used."""
+    cannot be used, FacebatchError where the driver does not tell."""
     from facebatch.session import CPU, CUDA, providers
 
     if provider == CPU or (provider != CUDA and CUDA not in providers()):

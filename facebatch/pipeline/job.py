@@ -121,7 +121,7 @@ def let_go(error: BaseException, before: BaseException | None = None) -> None:
             continue
         met.append(one)
         traceback.clear_frames(one.__traceback__)
-        todo += [one.__cause__, one.__context__]
+        todo += [one.__cause__, one.__context__, *getattr(one, "exceptions", ())]
     gc.collect()
 
 

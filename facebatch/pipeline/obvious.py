@@ -31,8 +31,7 @@ from facebatch.detect import Detector, Settings, views
 from facebatch.embed import Embedder
 from facebatch.family import cores
 from facebatch.geometry import Picture, halvings
-from facebatch.gpus import visible
-from facebatch.session import CPU, CUDA, Session
+from facebatch.session import CPU, Session
 
 
 class Detect:
@@ -41,16 +40,14 @@ class Detect:
     def __init__(self, settings: Config) -> None:
         detector = networks.load(settings).detector
         self._settings = Settings.of(settings.detect, detector.pack)
-        self._detect = Detector(Session(detector, _provider(settings)), self._settings)
+        self._detect = Detector(Session(detector, CPU), self._settings)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         began = time.time()
         rows: dict[str, list[Any]] = {"path": [], "box": [], "score": [], "chip": [], "began": []}
-        pictures = [Picture(halvings(np.ascontiguousarray(p)), p.shape[1], p.shape[0]) for p in batch["image"]]
-        found = self._detect(
-            [views(picture, self._settings) for picture in pictures], [(p.width, p.height) for p in pictures]
-        )
-        for path, picture, faces in zip(batch["path"], pictures, found, strict=True):
+        for path, pixels in zip(batch["path"], batch["image"], strict=True):
+            picture = Picture(halvings(np.ascontiguousarray(pixels)), pixels.shape[1], pixels.shape[0])
+            (faces,) = self._detect([views(picture, self._settings)], [(picture.width, picture.height)])
             for k, (box, score) in enumerate(zip(faces.boxes, faces.scores, strict=True)):
                 points = None if faces.landmarks is None else faces.landmarks[k]
                 chip = chip_by_box(picture, box) if points is None else chip_by_landmarks(picture, points)
@@ -64,30 +61,24 @@ class Embed:
     """Chips to vectors."""
 
     def __init__(self, settings: Config) -> None:
-        self._embed = Embedder(Session(networks.load(settings).embedder, _provider(settings)))
+        self._embed = Embedder(Session(networks.load(settings).embedder, CPU))
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         chips = batch.pop("chip")
         return batch | {"embedding": self._embed(list(chips)).vectors}
 
 
-def _provider(settings: Config) -> str:
-    return CUDA if settings.run.provider == CUDA else CPU
-
-
 def main(folder: str, output: str, *words: str) -> None:
     """Index the folder's images; what it took, from the first batch that reached a detector on, is the last line on
     stdout."""
     settings = config.load(None, words)
-    gpus = len(visible()) if _provider(settings) == CUDA else 0
-    half = gpus or max(1, cores() // 2)
-    share = 0.5 if gpus else None
+    half = max(1, cores() // 2)
     cpus = cores() + 2  # two more, or reading would starve
     ray.init(address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False)  # whatever else runs here
     started = time.time()
     images = ray.data.read_images(folder, mode="RGB", include_paths=True)
-    faces = images.map_batches(Detect, fn_constructor_args=(settings,), batch_size=16, concurrency=half, num_gpus=share)
-    vectors = faces.map_batches(Embed, fn_constructor_args=(settings,), batch_size=32, concurrency=half, num_gpus=share)
+    faces = images.map_batches(Detect, fn_constructor_args=(settings,), batch_size=16, concurrency=half)
+    vectors = faces.map_batches(Embed, fn_constructor_args=(settings,), batch_size=32, concurrency=half)
     vectors.write_parquet(output)
     ended = time.time()
     rows = pq.read_table(output, columns=["began"])["began"]

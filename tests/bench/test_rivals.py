@@ -39,6 +39,11 @@ def test_insightface_must_be_installed_and_runs_only_its_own_detectors(monkeypat
         rival("insightface", ARCHIVE, [], BUILT_IN)
 
 
+def test_the_obvious_script_is_no_rival_on_a_gpu() -> None:
+    with pytest.raises(UsageError, match="no way to use a GPU: add run.provider=cpu"):
+        rival("ray-data", ARCHIVE, [], config.load(None, ["run.provider=cuda"]))
+
+
 def test_the_obvious_script_gets_the_settings_as_words() -> None:
     contestant = rival("ray-data", ARCHIVE, ["embed.batch=8"], BUILT_IN)
     assert contestant.command(Path("/out"))[1:] == [
