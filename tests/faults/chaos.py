@@ -133,12 +133,14 @@ def asleep(running: subprocess.Popen[str]) -> Iterator[None]:
     """All processes of a run stand still while the block lasts, as on a machine that is suspended."""
     family = [psutil.Process(running.pid), *_family(running.pid)]
     for process in family:
-        process.suspend()
+        with contextlib.suppress(psutil.NoSuchProcess):  # one that was just about to end
+            process.suspend()
     try:
         yield
     finally:
         for process in family:
-            process.resume()
+            with contextlib.suppress(psutil.NoSuchProcess):  # one that those which woke before it have ended
+                process.resume()
 
 
 def elsewhere(dataset: Dataset, epoch: int) -> None:
