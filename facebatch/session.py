@@ -48,9 +48,7 @@ class Session:
         try:
             graph = fed_with_bytes(model.graph, model.pack.input) if provider == CUDA else model.graph
             # Without its fall back: when a GPU fails in mid-run, the rest would go to the CPU, with a line on stdout.
-            self._session = ort.InferenceSession(
-                graph, options, providers=[(name, settings)], enable_fallback=int(False)
-            )
+            self._session = ort.InferenceSession(graph, options, providers=[(name, settings)], enable_fallback=0)
         except Exception as error:  # ONNX Runtime's and ONNX's exceptions share no base class
             raise FacebatchError(f"{model.path} cannot be loaded: {str(error)[:300]}") from error
         if self._session.get_providers()[0] != name:
