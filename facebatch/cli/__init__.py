@@ -173,9 +173,11 @@ def _demo(arguments: argparse.Namespace) -> int:
     from facebatch import verdict
 
     folder = Path(arguments.output)
+    # A machine with a GPU may be without CUDA's libraries, which twenty pictures do not need.
+    here = [] if arguments.config else ["run.provider=cpu"]
     settings = config.load(
         arguments.config,
-        ["run.provider=cpu", *arguments.settings],
+        [*here, *arguments.settings],
         inputs=demo.inputs(folder),
         output=str(folder / "index"),
     )
