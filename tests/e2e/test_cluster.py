@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from facebatch.dataset import Dataset
 from facebatch.storage import Storage
 from facebatch.verify import verify
 from tests.e2e.conftest import command
+from tests.ports import free_port
 from tests.s3 import S3
 
 SECRET = "a-secret-that-must-stand-nowhere-4711"
@@ -27,9 +27,7 @@ SECRET = "a-secret-that-must-stand-nowhere-4711"
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     """The address of a Ray that knows no credentials, and where it writes its logs."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     folder = Path(tempfile.mkdtemp(prefix="fb"))  # short: Ray's sockets lie in it
     said = tmp_path / "ray.txt"
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "RAY_"))}

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+from tests.ports import free_port
 
 ROOT = str(Path(__file__).parents[2])
 _ENVIRONMENT = {
@@ -149,12 +150,6 @@ def _scaling(nodes: int, address: str) -> dict[str, Any]:
         **{key: [] for key in ("cluster_synced_files", "rsync_exclude", "rsync_filter")},
         **{f"{command}_commands": [] for command in commands},
     }
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def _share(cpus: int, store: int) -> list[str]:

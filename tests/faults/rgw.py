@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import time
 import uuid
@@ -19,6 +18,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.ports import free_port
 from tests.s3 import S3, S3_CREDENTIALS, with_bucket
 
 PACKAGES = "radosgw ceph-mon ceph-osd ceph-common ceph-mgr"
@@ -85,7 +85,7 @@ class Gateway:
         """
         if missing := [name for name in (*_PROGRAMS, "setpriv") if not shutil.which(name)]:
             raise CannotStart(f"there is no {', '.join(missing)}; apt-get install --no-install-recommends {PACKAGES}")
-        fsid, mon = str(uuid.uuid4()), _free_port()
+        fsid, mon = str(uuid.uuid4()), free_port()
         for name in ("mon", "osd", "mgr", "rgw"):
             (self.folder / name).mkdir(parents=True)
         self._conf.write_text(_CONF.format(fsid=fsid, mon=mon, folder=self.folder, port=self.port), encoding="utf-8")
@@ -167,7 +167,7 @@ class Gateway:
 def rgw_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A gateway until the session ends, by its endpoint. Where none can run, tests are skipped; in CI they fail."""
     os.environ.update(S3_CREDENTIALS)
-    gateway = Gateway(tmp_path_factory.mktemp("rgw"), _free_port())
+    gateway = Gateway(tmp_path_factory.mktemp("rgw"), free_port())
     try:
         try:
             gateway.start()
@@ -183,9 +183,3 @@ def rgw_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def rgw(rgw_server: str, request: pytest.FixtureRequest) -> S3:
     """The gateway, and a bucket of the test's own."""
     return with_bucket(rgw_server, request)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

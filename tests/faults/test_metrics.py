@@ -13,8 +13,9 @@ import pytest
 
 from facebatch.failpoints import VARIABLE
 from tests.e2e.conftest import table
-from tests.faults.nodes import Nodes, free_port
+from tests.faults.nodes import Nodes
 from tests.faults.runs import Run, images, logged
+from tests.ports import free_port
 
 pytest.importorskip("aiohttp", reason="needs the extra `cluster`: the agents of Ray's nodes export metrics")
 parser = pytest.importorskip("prometheus_client.parser", reason="needs the extra `cluster`")
