@@ -29,6 +29,7 @@ from facebatch.config import Decode
 from facebatch.exif import Exif, read_exif, read_tags
 from facebatch.formats import DECODED, sniff
 from facebatch.geometry import Picture, Pixels, halvings, upright
+from facebatch.jpeg import read_jpeg
 from facebatch.jxl import read_codestream
 from facebatch.plugins import EXTRAS, plugin
 from facebatch.raw import preview, read_preview
@@ -88,7 +89,8 @@ def probe(data: bytes, limits: Decode) -> Header:
         plugin(format)
     _set_switches(limits)
     with _content_errors(format):
-        header = _probe_jxl(data) if format == "JXL" else _probe(data, format)
+        header = _probe_jpeg(data) if format == "JPEG" else None
+        header = header or (_probe_jxl(data) if format == "JXL" else _probe(data, format))
     width, height = header.width, header.height
     if max(width, height) > limits.max_side:
         raise Undecodable(Reason.SIDE_TOO_LONG, f"{width}x{height}, at most {limits.max_side} a side (decode.max_side)")
@@ -136,6 +138,19 @@ def _probe(data: bytes, format: str) -> Header:
     frames = 1 if found else _frames(image)
     profile = image.info.get("icc_profile")
     return Header(format, width, height, mode, exif, upright_already, frames, profile, payload, coding)
+
+
+def _probe_jpeg(data: bytes) -> Header | None:
+    """The fast path; None where anything is odd, so that Pillow decides."""
+    found = read_jpeg(data)
+    if found is None:
+        return None
+    width, height = found.width, found.height
+    if found.exif.orientation in _TURNED:
+        width, height = height, width
+    return Header(
+        "JPEG", width, height, found.mode, found.exif, upright_already=False, profile=found.profile, coding="JPEG"
+    )
 
 
 def _probe_jxl(data: bytes) -> Header:

@@ -40,7 +40,14 @@ def test_the_time_of_the_last_change_stands_in_for_the_time_of_the_shot() -> Non
     assert read_exif(_image({0x0132: "2001:02:03 04:05:06"})).captured_at == dt.datetime(2001, 2, 3, 4, 5, 6)
 
 
-@pytest.mark.parametrize("value", ["0000:00:00 00:00:00", "    :  :     :  :  ", "yesterday", ""])
+def test_a_clock_may_leave_out_noughts_and_say_more_behind_the_seconds() -> None:
+    assert read_exif(_image({0x0132: "2001:2:3 4:05:06"})).captured_at == dt.datetime(2001, 2, 3, 4, 5, 6)
+    assert read_exif(_image({0x0132: "2001:02:03 04:05:06.75"})).captured_at == dt.datetime(2001, 2, 3, 4, 5, 6)
+
+
+@pytest.mark.parametrize(
+    "value", ["2001:02:30 04:05:06", "0000:00:00 00:00:00", "    :  :     :  :  ", "yesterday", ""]
+)
 def test_a_clock_that_was_never_set_gives_no_time(value: str) -> None:
     assert read_exif(_image({0x0132: value})).captured_at is None
 
