@@ -29,6 +29,8 @@ _AHEAD = 32
 """Remote reads in flight while a batch is worked on: the next batch."""
 _GUESS = 300_000
 """Bytes of a file whose size no listing told."""
+_FEWEST = 8
+"""Images in one of the last parcels, which have no less than an eighth of the others either: each costs Ray 20 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +38,20 @@ class Parcels:
     """How images are handed over: so many at most, and of so many encoded bytes at most, or one image that is larger.
 
     unread: loose files go without their bytes, and whoever gets them calls `Reader.read`.
+    hands: how many workers share what is left when it comes to an end. The last parcels grow smaller then, by guided
+    self-scheduling (Polychronopoulos and Kuck, 1987), so that none of them is long at work when the others are done.
     """
 
     images: int
     bytes: int
     unread: bool = False
+    hands: int = 0
+
+    def most(self, left: int | None) -> int:
+        """Images in the next parcel, where so many are left."""
+        if not self.hands or left is None:
+            return self.images
+        return min(self.images, max(left // (2 * self.hands), self.images // 8, _FEWEST))
 
 
 @dataclass(frozen=True)
@@ -58,6 +69,9 @@ class Reader:
         """
         works: list[Work] = []
         held = 0
+        shards = list(shards)
+        left = _left(shards)
+        most = size.most(left)
         for shard, done in shards:
 
             def note(end: End, name: str = shard.shard_id) -> None:
@@ -75,9 +89,10 @@ class Reader:
                 if not unread:  # not what was read of a file: that may fail at another attempt
                     weight = planned[work.index].object.size if loose else work.size_bytes
                     held += 1000 + (weight if weight >= 0 else _GUESS)
-                if held >= size.bytes or len(works) >= size.images:
+                if held >= size.bytes or len(works) >= most:
                     yield packed(works)
-                    works, held = [], 0
+                    left = None if left is None else left - len(works)
+                    works, held, most = [], 0, size.most(left)
             logs.event("shard_read", "a shard is read to its end", shard_id=shard.shard_id, images=read)
         if works:
             yield packed(works)
@@ -152,3 +167,13 @@ class Reader:
                 except Incomplete:
                     return  # the row that tells why has been given; without an end, a later run reads on
                 note(end)
+
+
+def _left(shards: Iterable[tuple[Shard, Ranges]]) -> int | None:
+    """The images of these shards without those that are done; None where a container has not been counted yet."""
+    left = 0
+    for shard, done in shards:
+        if shard.count is None:
+            return None
+        left += sum(high - low for low, high in gaps(done, shard.count))
+    return left

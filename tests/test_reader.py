@@ -22,6 +22,7 @@ from facebatch.sources import Kind, Ranges, Source
 from facebatch.sources.base import Base
 from facebatch.sources.inputs import expand
 from facebatch.storage import Object, Storage
+from facebatch.work import unpacked
 
 CHOSEN: Ranges = [(0, 1), (3, 5), (7, 8)]
 
@@ -121,3 +122,30 @@ def test_a_shard_says_when_it_is_begun_and_when_it_is_read_to_its_end(dataset: D
     list(parcels)
     read = json.loads(told.getvalue().splitlines()[-1])
     assert (read["event"], read["shard_id"], read["images"]) == ("shard_read", shard.shard_id, 6)
+
+
+def test_parcels_grow_smaller_towards_the_end_of_a_run() -> None:
+    """So that no worker is long at its last one when the others have done theirs."""
+    size, left, given = Parcels(100, 1 << 20, hands=2), 1000, []
+    while left:
+        given.append(min(size.most(left), left))
+        left -= given[-1]
+    assert given == [*[100] * 6, 100, 75, 56, 42, 31, 24, 18, 13, 12, 12, 12, 5]
+
+
+def test_small_parcels_stay_as_they_are() -> None:
+    assert [Parcels(8, 1 << 20, hands=16).most(left) for left in (1000, 100, 1)] == [8, 8, 8]
+    assert Parcels(100, 1 << 20, hands=2).most(None) == 100, "a container that nobody has counted"
+    assert Parcels(100, 1 << 20).most(1) == 100, "others come behind these"
+
+
+def test_the_last_parcels_of_what_is_left_are_the_small_ones(dataset: Dataset) -> None:
+    shard = _shard(dataset, Kind.FILES)
+
+    def parcels(hands: int) -> list[int]:
+        size = Parcels(9, 1 << 20, unread=True, hands=hands)
+        return [
+            len(unpacked(parcel)) for parcel in _reader(dataset).parcels([(shard, [])], EpochGuard(dataset, 0), size)
+        ]
+
+    assert (parcels(hands=0), parcels(hands=1)) == ([9, 1], [8, 2])

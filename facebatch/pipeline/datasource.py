@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -50,10 +51,11 @@ class ShardSource(Datasource):
     def get_read_tasks(
         self, parallelism: int, per_task_row_limit: int | None = None, data_context: DataContext | None = None
     ) -> list[ReadTask]:
-        return [self._task(group) for group in self._groups]
+        whole = replace(self._size, hands=0)  # the last one alone knows that the run ends
+        return [self._task(group, self._size if group is self._groups[-1] else whole) for group in self._groups]
 
-    def _task(self, group: list[tuple[Shard, Ranges]]) -> ReadTask:
-        read = partial(self._reader.parcels, group, self._guard, self._size)
+    def _task(self, group: list[tuple[Shard, Ranges]], size: Parcels) -> ReadTask:
+        read = partial(self._reader.parcels, group, self._guard, size)
         desk, run = self._desk, self._guard.epoch
         metadata = BlockMetadata(
             num_rows=None, size_bytes=sum(shard.bytes for shard, _ in group), input_files=None, exec_stats=None

@@ -118,7 +118,7 @@ def lay_out(
     commit = commit_images(run.commit_images, work.images)
     threads = max(pool.place.threads for pool in pools)
     seconds = _seconds(sample, provider, threads) if sample else None
-    parcels = _parcels(name, provider, actors, work, commit, run.parcel_images, seconds)
+    parcels = replace(_parcels(name, provider, actors, work, commit, run.parcel_images, seconds), hands=actors)
     batch = run.batch or _batch(seconds)
     holders = f"{actors} actor(s)" if name == "fused" else f"{decoding} decoding task(s) beside {actors} actor(s)"
     hold = f"{run.megapixels} megapixels each, or one larger image"
