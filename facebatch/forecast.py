@@ -15,6 +15,7 @@ import psutil
 from facebatch.config import Config
 from facebatch.errors import FacebatchError
 from facebatch.networks import Networks
+from facebatch.session import CPU
 from facebatch.sources import Item, Kind, Source
 from facebatch.sources.files import read_files
 from facebatch.sources.rows import read_rows
@@ -38,7 +39,8 @@ _STEP = 4
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What the sampled images cost: seconds of one worker to decode, detect and embed, after reading `bytes`.
+    """What the sampled images cost: seconds of one worker to decode, detect and embed, after reading `bytes`; on a CPU
+    those in which it had a core.
 
     spent: of these seconds, those of each part. network_bytes: of memory that its sessions and first pictures took.
     """
@@ -109,12 +111,15 @@ def measure(
     watch.taken()
     held = max(memory().rss - before, 0)
     done: list[Work] = []
-    started = time.perf_counter()
+    started, used = time.perf_counter(), time.process_time()
     while len(done) < len(works) and (most is None or time.perf_counter() - started < _SECONDS):
         done += stage(works[len(done) : len(done) + _STEP])
-    seconds = time.perf_counter() - started
+    seconds, used = time.perf_counter() - started, time.process_time() - used
+    # Beside a run's own start, a core is shared: what was waited for is no part of the work. A GPU's work is a wait.
+    busy = min(used / seconds, 1.0) if place is None or place.provider == CPU else 1.0
+    spent = {part: took * busy for part, took in parts(watch.taken()).items()}
     size, faces = sum(work.size_bytes for work in done), sum(len(work.faces) for work in done)
-    return Sample(len(done), size, faces, seconds, parts(watch.taken()), held)
+    return Sample(len(done), size, faces, seconds * busy, spent, held)
 
 
 def _items(config: Config, storage: Storage, source: Source) -> Iterator[Item]:

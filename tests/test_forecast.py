@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,10 @@ from facebatch.networks import Networks
 from facebatch.packs import Model
 from facebatch.sources import Kind, Source
 from facebatch.sources.inputs import expand
+from facebatch.stages import Place
+from facebatch.stopwatch import Stopwatch
 from facebatch.storage import Object, Storage
+from facebatch.work import Work
 
 
 def test_each_source_of_a_stream_has_the_same_chance() -> None:
@@ -66,3 +70,28 @@ def test_a_sample_is_read_and_goes_through_the_stages(
     assert set(few.spent) == {"decode", "detect", "chip", "embed"}
     with pytest.raises(FacebatchError, match="no image of the sample can be read"):
         forecast.measure(settings, chosen, Storage(), [])
+
+
+@pytest.mark.parametrize(("provider", "waited"), [("cpu", 0.0), ("cuda", 1.0)])
+def test_a_core_that_is_shared_does_not_make_images_dear(
+    tmp_path: Path, hopper: bytes, monkeypatch: pytest.MonkeyPatch, provider: str, waited: float
+) -> None:
+    """A sample is taken while a run starts its processes. Beside a GPU a worker waits for that, which is the work."""
+
+    class Waiting:
+        def __init__(self, config: object, networks: object, place: object, watch: Stopwatch) -> None:
+            self._watch = watch
+
+        def __call__(self, works: list[Work]) -> list[Work]:
+            with self._watch.timing("decode"):
+                time.sleep(0.05)
+            return works
+
+    monkeypatch.setattr(forecast, "FusedStage", Waiting)
+    for k in range(8):
+        (tmp_path / f"{k}.jpg").write_bytes(hopper)
+    settings = config.Config(inputs=(str(tmp_path),), output="/nowhere")
+    sources = list(expand(Storage(), settings))
+    sample = forecast.measure(settings, None, Storage(), sources, Place(provider))  # type: ignore[arg-type]
+    assert sample.seconds == pytest.approx(2 * 0.05 * waited, rel=0.5, abs=0.05)
+    assert sample.spent["decode"] == pytest.approx(sample.seconds, rel=0.2, abs=0.01)

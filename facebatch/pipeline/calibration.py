@@ -4,6 +4,7 @@ is laid out by what they take and not by what images take elsewhere.
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -96,7 +97,8 @@ def _spread(items: Sequence[T], most: int) -> list[T]:
 def _measured(
     config: Config, models: dict[str, Any], storage: Storage, sources: list[Source], provider: str, most: int
 ) -> Sample:
+    importlib.import_module("ray.data")  # this process goes on in the run, where that would cost a second of a core
     networks = Networks(**{name: ray.get(model) for name, model in models.items()})
     sample = forecast.measure(config, networks, storage, sources, Place(provider), most)
-    tally.taken()  # this process goes on in the run, whose counts these are not
+    tally.taken()  # and the run's counts are not these
     return sample
