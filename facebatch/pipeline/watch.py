@@ -25,6 +25,8 @@ _EVERY = 1.0
 """Seconds between looks: Ray's loop takes a step many times a second."""
 _BUDGET_EVERY = 5.0
 """Seconds between looks at the counters."""
+_LIMITS_PATIENCE = 1.0
+"""Seconds after which Ray Data's own way is as fast."""
 _DESK, _SHARE = "facebatch.desk", "facebatch.unreadable"
 
 
@@ -60,6 +62,7 @@ class Watch(ExecutionCallback):
         self._nodes = alive()
         self._moved, self._looked = 0.0, 0.0
         self._counts: list[int] = []
+        _limited(executor._cluster_autoscaler)
         # Earlier than Ray's own guard, which ends the run.
         self._patience = min(SHRUNK_PATIENCE, executor._data_context.execution_no_progress_timeout_s / 2)
 
@@ -89,6 +92,14 @@ class Watch(ExecutionCallback):
         if born != self._born:
             self._born, self._budget = born, Budget(self._share, self._counted)
         self._budget.check(counts, self._counted)
+
+
+def _limited(autoscaler: Any) -> None:
+    """Wait until Ray Data knows what it may use. It asks without waiting for the answer, and once a second: so for the
+    first second it has nothing, and gives work to one actor."""
+    until = time.monotonic() + _LIMITS_PATIENCE
+    while not autoscaler.get_total_resources().cpu and time.monotonic() < until:
+        time.sleep(0.01)
 
 
 def alive() -> set[str]:

@@ -15,6 +15,17 @@ from facebatch.pipeline import watch
 from facebatch.pipeline.watch import SHRUNK_PATIENCE, Stranded, Watch
 
 
+class Autoscaler:
+    """Tells what may be used when it has been asked so many times before."""
+
+    def __init__(self, unknown: int = 0) -> None:
+        self.asked, self._unknown = 0, unknown
+
+    def get_total_resources(self) -> Any:
+        self.asked += 1
+        return SimpleNamespace(cpu=0 if self.asked <= self._unknown else 4)
+
+
 class World:
     """Nodes, a clock, and an operator that moves when told to."""
 
@@ -38,7 +49,7 @@ class World:
         topology = SimpleNamespace(items=lambda: [(operator, state)])
         known = {"facebatch.desk": self.desk, "facebatch.unreadable": 0.5}
         context = SimpleNamespace(execution_no_progress_timeout_s=self._patience, get_config=known.get)
-        return SimpleNamespace(_topology=topology, _data_context=context)
+        return SimpleNamespace(_topology=topology, _data_context=context, _cluster_autoscaler=Autoscaler())
 
 
 @pytest.fixture
@@ -128,3 +139,17 @@ def test_a_watch_that_was_told_nothing_does_not_begin() -> None:
     context = SimpleNamespace(get_config=lambda key: None)
     with pytest.raises(RuntimeError, match="before it was told"):
         Watch().before_execution_starts(SimpleNamespace(_data_context=context))
+
+
+def test_work_is_dealt_out_when_it_is_known_what_may_be_used() -> None:
+    """Ray Data takes the first answer, which is that there is nothing, for a second."""
+    autoscaler = Autoscaler(unknown=3)
+    watch._limited(autoscaler)
+    assert autoscaler.asked == 4
+
+
+def test_an_autoscaler_that_never_tells_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "_LIMITS_PATIENCE", 0.05)
+    autoscaler = Autoscaler(unknown=10**9)
+    watch._limited(autoscaler)
+    assert 0 < autoscaler.asked < 10
