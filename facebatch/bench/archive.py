@@ -69,8 +69,9 @@ def photos(folder: Path, least_pixels: int = 0, most_pixels: int = 0) -> list[Ph
             if header.coding != "JPEG" or header.payload or header.exif.orientation != 1 or header.mode != "RGB":
                 continue
             decode(data, header, limits)
+            simplejpeg.decode_jpeg_header(data)
             simplejpeg.decode_jpeg(data)
-        except (Undecodable, ValueError):
+        except (Undecodable, ValueError, KeyError):  # the last for a chroma subsampling that simplejpeg does not know
             continue
         pixels = header.width * header.height
         if pixels >= least_pixels and (not most_pixels or pixels <= most_pixels):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import simplejpeg
 from PIL import Image
 
 from facebatch.bench.archive import lay, photos
@@ -35,6 +36,20 @@ def test_photographs_are_sound_upright_jpegs(folder: Path) -> None:
     Image.fromarray(_pixels(40, 50)).save(folder / "turned.jpg", exif=turned)
     (folder / "text.jpg").write_text("no image")
     assert [photo.path.name for photo in photos(folder)] == ["120.jpg", "40.jpg", "80.jpg"]
+
+
+def test_what_the_floors_decoder_does_not_know_is_no_photograph(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """simplejpeg decodes chroma at 4:4:1, and knows no word for it."""
+    strange = (folder / "80.jpg").read_bytes()
+    known = simplejpeg.decode_jpeg_header
+
+    def header(data: bytes) -> object:
+        if data == strange:
+            raise KeyError(6)
+        return known(data)
+
+    monkeypatch.setattr(simplejpeg, "decode_jpeg_header", header)
+    assert [photo.path.name for photo in photos(folder)] == ["120.jpg", "40.jpg"]
 
 
 def test_they_may_be_chosen_by_their_size(folder: Path) -> None:
