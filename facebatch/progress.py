@@ -21,7 +21,9 @@ T = TypeVar("T")
 PLAIN_EVERY = 10.0
 """Seconds between lines where there is no terminal."""
 _EVERY = 2.0
-"""Seconds between looks at the processes of the run, which take a hundredth of a core."""
+"""Seconds between looks at the counters, and at first at the processes of the run."""
+_SELDOM = 16.0
+"""Seconds between looks at the processes when a run has been going for a while: each takes 20 ms of a core."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class Progress:
         self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
         self._started = time.monotonic()
         self._family = Family()
+        self._look, self._gap = self._started, _EVERY
         self._timeline = Timeline()
 
     def __enter__(self) -> Progress:
@@ -73,8 +76,11 @@ class Progress:
                 say(self._console, self.line(), "progress", planned=self._target.images, **self._figures())
 
     def _sample(self) -> None:
-        self._family.sample()
-        if self._timeline.due(now := time.monotonic()):
+        now = time.monotonic()
+        if now >= self._look:
+            self._family.sample()
+            self._look, self._gap = now + self._gap, min(2 * self._gap, _SELDOM)
+        if self._timeline.due(now):
             self._timeline.note(now, self._read())
 
     def timeline(self, seconds: float) -> list[Point]:

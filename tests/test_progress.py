@@ -67,6 +67,16 @@ def test_what_was_counted_is_sampled_and_the_end_is_noted(monkeypatch: pytest.Mo
     assert shown.timeline(0) == [], "nothing was done since now"
 
 
+def test_memory_is_looked_at_less_often_as_a_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, looks = [1000.0], list[float]()
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    shown = Progress(Console(file=io.StringIO()), Target(100, 1000), lambda: {"images": 0})
+    monkeypatch.setattr(shown._family, "sample", lambda: looks.append(now[0] - 1000))
+    for now[0] in range(1002, 1070, 2):
+        shown._sample()
+    assert looks == [2, 4, 8, 16, 32, 48, 64]
+
+
 def _until(true: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 30
     while not true() and time.monotonic() < deadline:

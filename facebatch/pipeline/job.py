@@ -97,7 +97,7 @@ def put(networks: Networks) -> dict[str, Any]:
 
 def run(job: Job, source: ShardSource, layout: Layout, writer: Writer) -> None:
     """Index all shards of the source. Returns when every row is committed; raises what a worker raised."""
-    context, before = _configure(job), sys.exc_info()[1]
+    context, before = _configure(job, layout), sys.exc_info()[1]
     try:
         _flow(job, source, layout, writer)
     except BaseException as error:
@@ -312,9 +312,9 @@ def _quiet(run: Run) -> DataContext:
     return context
 
 
-def _configure(job: Job) -> DataContext:
+def _configure(job: Job, layout: Layout) -> DataContext:
     context = _quiet(job.config.run)
-    tell(context, job.desk, job.config.run.unreadable)
+    tell(context, job.desk, job.config.run.unreadable, layout.rest, layout.actors)
     context.target_max_block_size = 1  # each parcel is a block of its own, as the reader has made it
     context.max_errored_blocks = 0  # an errored block is lost images: never tolerated
     context.execution_options.preserve_order = False

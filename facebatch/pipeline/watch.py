@@ -15,6 +15,7 @@ from typing import Any
 import ray
 import ray.exceptions
 from ray.data._internal.execution.execution_callback import ExecutionCallback
+from ray.data._internal.execution.operators.actor_pool_map_operator import ActorPoolMapOperator
 
 from facebatch.budget import Budget
 from facebatch.errors import FacebatchError
@@ -27,7 +28,7 @@ _BUDGET_EVERY = 5.0
 """Seconds between looks at the counters."""
 _LIMITS_PATIENCE = 1.0
 """Seconds after which Ray Data's own way is as fast."""
-_DESK, _SHARE = "facebatch.desk", "facebatch.unreadable"
+_DESK, _SHARE, _REST = "facebatch.desk", "facebatch.unreadable", "facebatch.rest"
 
 
 class Stranded(FacebatchError):
@@ -37,16 +38,18 @@ class Stranded(FacebatchError):
     """Whether that layout was for GPUs, set by who made it: a CPU must not go on in their place."""
 
 
-def tell(context: Any, desk: Any, share: float) -> None:
-    """Leave with Ray Data what a watch needs, which it makes itself. desk: its handle; share: `run.unreadable`."""
+def tell(context: Any, desk: Any, share: float, rest: float, actors: int) -> None:
+    """Leave with Ray Data what a watch needs, which it makes itself. desk: its handle; share: `run.unreadable`; rest,
+    actors: of the layout."""
     context.set_config(_DESK, desk)
     context.set_config(_SHARE, share)
+    context.set_config(_REST, (rest, actors))
 
 
 def forget(context: Any) -> None:
     """Take it back when the job is over: Ray Data sends all that it holds with the next one, which may run on another
     Ray, where the desk's handle ends the process."""
-    for key in (_DESK, _SHARE):
+    for key in (_DESK, _SHARE, _REST):
         context.remove_config(key)
     context.custom_execution_callback_classes = []
 
@@ -55,8 +58,9 @@ class Watch(ExecutionCallback):
     """Raises Stranded or Spent in Ray Data's loop, which ends the execution. Made by Ray, one for each execution."""
 
     def before_execution_starts(self, executor: Any) -> None:
-        self._desk, self._share = (executor._data_context.get_config(key) for key in (_DESK, _SHARE))
-        if self._desk is None or self._share is None:
+        known = [executor._data_context.get_config(key) for key in (_DESK, _SHARE, _REST)]
+        self._desk, self._share, self._rest = known
+        if None in known:
             raise RuntimeError("a watch was made before it was told what to watch (`tell`)")
         self._counted, self._born = time.monotonic(), 0.0
         self._nodes = alive()
@@ -67,6 +71,9 @@ class Watch(ExecutionCallback):
         self._patience = min(SHRUNK_PATIENCE, executor._data_context.execution_no_progress_timeout_s / 2)
 
     def on_execution_step(self, executor: Any) -> None:
+        seconds, actors = self._rest
+        if seconds and _queued(executor) >= actors:
+            time.sleep(seconds)
         now = time.monotonic()
         if now - self._looked < _EVERY:
             return
@@ -100,6 +107,14 @@ def _limited(autoscaler: Any) -> None:
     until = time.monotonic() + _LIMITS_PATIENCE
     while not autoscaler.get_total_resources().cpu and time.monotonic() < until:
         time.sleep(0.01)
+
+
+def _queued(executor: Any) -> int:
+    """Parcels that lie before the actors, beside those that they have. While these are enough for all, Ray's loop may
+    rest: it goes round ten times a second, whether anything has happened or not, which takes 3 % of a core, and what
+    those that compute have in their caches."""
+    pools = (state for operator, state in executor._topology.items() if isinstance(operator, ActorPoolMapOperator))
+    return sum(state.total_enqueued_input_blocks() for state in pools)
 
 
 def alive() -> set[str]:

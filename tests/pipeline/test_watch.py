@@ -47,7 +47,7 @@ class World:
         operator = SimpleNamespace(metrics=SimpleNamespace(num_outputs_taken=self.taken))
         state = SimpleNamespace(total_enqueued_input_blocks=lambda: 3, total_enqueued_output_blocks=lambda: 0)
         topology = SimpleNamespace(items=lambda: [(operator, state)])
-        known = {"facebatch.desk": self.desk, "facebatch.unreadable": 0.5}
+        known = {"facebatch.desk": self.desk, "facebatch.unreadable": 0.5, "facebatch.rest": (0.0, 4)}
         context = SimpleNamespace(execution_no_progress_timeout_s=self._patience, get_config=known.get)
         return SimpleNamespace(_topology=topology, _data_context=context, _cluster_autoscaler=Autoscaler())
 
@@ -153,3 +153,31 @@ def test_an_autoscaler_that_never_tells_is_not_waited_for(monkeypatch: pytest.Mo
     autoscaler = Autoscaler(unknown=10**9)
     watch._limited(autoscaler)
     assert 0 < autoscaler.asked < 10
+
+
+@pytest.mark.parametrize(("queued", "rests"), [(3, [0.25]), (2, [0.25]), (1, [])])
+def test_rays_loop_rests_while_there_is_work_for_all_actors(
+    monkeypatch: pytest.MonkeyPatch, queued: int, rests: list[float]
+) -> None:
+    """At the end, and at the beginning, it goes round as often as it can."""
+    rested: list[float] = []
+    monkeypatch.setattr(time, "sleep", rested.append)
+    monkeypatch.setattr(watch, "ActorPoolMapOperator", Pool)
+    before = SimpleNamespace(total_enqueued_input_blocks=lambda: 100)
+    here = SimpleNamespace(total_enqueued_input_blocks=lambda: queued)
+    topology = SimpleNamespace(items=lambda: [(SimpleNamespace(), before), (Pool(), here)])
+    idle = Watch()
+    idle._rest, idle._looked = (0.25, 2), float("inf")
+    idle.on_execution_step(SimpleNamespace(_topology=topology))
+    assert rested == rests
+
+
+class Pool:
+    """Stands for the operator of a pool of actors."""
+
+
+def test_rays_loop_goes_on_where_nothing_says_that_it_may_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it rests"))
+    awake = Watch()
+    awake._rest, awake._looked = (0.0, 2), float("inf")
+    awake.on_execution_step(SimpleNamespace(_topology={}))
