@@ -24,7 +24,7 @@ _WORKER_BYTES = 600 << 20
 """Of an actor without pictures: Python, ONNX Runtime and both default networks (measured: 450 MiB), and a block."""
 _TASK_BYTES = 300 << 20
 """Of a worker without networks and pictures."""
-_PARCEL_SECONDS, _BATCH_SECONDS = 3.0, 1.5
+_PARCEL_SECONDS, _BATCH_SECONDS = 3.0, 0.5
 """Of one actor's work in a parcel: what the last ones may take alone, against the 20 ms that Ray takes for each; and in
 a batch, which is what is tried again where a worker dies."""
 _REST, _REST_SHARE = 0.25, 1 / 8
