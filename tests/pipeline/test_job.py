@@ -47,10 +47,11 @@ def test_what_a_job_leaves_with_ray_data_is_taken_back(monkeypatch: pytest.Monke
     monkeypatch.setattr(job, "_flow", ended)
     asked: Any = SimpleNamespace(desk="the desk", config=config.load(None, []))
     nothing: Any = None
+    planned: Any = SimpleNamespace(rest=True, actors=2)
     let_go: list[tuple[BaseException, BaseException | None]] = []
     monkeypatch.setattr(job, "let_go", lambda error, before: let_go.append((error, before)))
     with pytest.raises(RuntimeError, match="as when nodes are lost") as raised:
-        job.run(asked, nothing, nothing, nothing)
+        job.run(asked, nothing, planned, nothing)
     assert context.get_config("facebatch.desk") is None
     assert context.custom_execution_callback_classes == []
     assert let_go == [(raised.value, None)], "and so are its actors"
