@@ -1,5 +1,5 @@
-"""What the header of a sound JPEG says, in less than half of the time that Pillow takes for it, which was a hundredth or
-two of a run with cheap networks.
+"""What the header of a sound JPEG says, in less than half of the time that Pillow takes for it, which was one or
+two hundredths of a run with cheap networks.
 
 Anything that is odd is left to Pillow, and so is what few files have: what is read here reads equal there.
 """
