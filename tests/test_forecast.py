@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,3 +96,37 @@ def test_a_core_that_is_shared_does_not_make_images_dear(
     sample = forecast.measure(settings, None, Storage(), sources, Place(provider))  # type: ignore[arg-type]
     assert sample.seconds == pytest.approx(2 * 0.05 * waited, rel=0.5, abs=0.05)
     assert sample.spent["decode"] == pytest.approx(sample.seconds, rel=0.2, abs=0.01)
+
+
+def test_what_was_slow_at_first_is_looked_at_twice(
+    tmp_path: Path, hopper: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless that would keep the run waiting."""
+    seen: list[int] = []
+
+    class Waking:
+        def __init__(self, config: object, networks: object, place: object, watch: Stopwatch) -> None:
+            self._watch = watch
+
+        def __call__(self, works: list[Work]) -> list[Work]:
+            assert all(work.data for work in works), "each look has works of its own"
+            seen.append(len(works))
+            with self._watch.timing("decode"):
+                time.sleep(0.02 if len(seen) > 3 else 0.2)
+            for work in works:
+                work.data = None
+            return works
+
+    monkeypatch.setattr(forecast, "FusedStage", Waking)
+    for k in range(8):
+        (tmp_path / f"{k}.jpg").write_bytes(hopper)
+    settings = config.Config(inputs=(str(tmp_path),), output="/nowhere")
+    asked: Any = settings, None, Storage(), list(expand(Storage(), settings)), Place("cuda"), 8
+    sample = forecast.measure(*asked)
+    assert (seen, sample.images) == ([1, 4, 4, 4, 4], 8)
+    assert sample.seconds == pytest.approx(0.04, rel=0.5)
+    assert sample.spent["decode"] == pytest.approx(sample.seconds, rel=0.2)
+    monkeypatch.setattr(forecast, "_SECONDS", 0.3)
+    seen.clear()
+    assert forecast.measure(*asked).seconds == pytest.approx(0.4, rel=0.3)
+    assert seen == [1, 4, 4]
