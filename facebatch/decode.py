@@ -89,7 +89,7 @@ def probe(data: bytes, limits: Decode) -> Header:
         plugin(format)
     _set_switches(limits)
     with _content_errors(format):
-        header = _probe_jpeg(data) if format == "JPEG" else None
+        header = _probe_jpeg(data, limits) if format == "JPEG" else None
         header = header or (_probe_jxl(data) if format == "JXL" else _probe(data, format))
     width, height = header.width, header.height
     if max(width, height) > limits.max_side:
@@ -140,9 +140,9 @@ def _probe(data: bytes, format: str) -> Header:
     return Header(format, width, height, mode, exif, upright_already, frames, profile, payload, coding)
 
 
-def _probe_jpeg(data: bytes) -> Header | None:
+def _probe_jpeg(data: bytes, limits: Decode) -> Header | None:
     """The fast path; None where anything is odd, so that Pillow decides."""
-    found = read_jpeg(data)
+    found = read_jpeg(data, limits.max_pixels)
     if found is None:
         return None
     width, height = found.width, found.height

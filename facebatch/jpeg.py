@@ -19,10 +19,9 @@ _FRAMES = (0xC0, 0xC1, 0xC2)
 _PLAIN = (0xC4, 0xDD, 0xFE)
 """Huffman tables, the restart interval and comments: skipped."""
 _MODES = {1: "L", 3: "RGB"}
-_LARGEST = 1 << 26
-"""Pixels. Larger ones may be over a limit, of which Pillow speaks first."""
-_ASCII, _SHORT, _LONG = 2, 3, 4
+_ASCII, _SHORT, _LONG, _RATIONAL = 2, 3, 4, 5
 _ORIENTATION, _CHANGED, _TAKEN = ExifTags.Base.Orientation, ExifTags.Base.DateTime, ExifTags.Base.DateTimeOriginal
+_RESOLUTION = ExifTags.Base.XResolution
 _MAKE, _MODEL, _DETAILS = ExifTags.Base.Make, ExifTags.Base.Model, ExifTags.IFD.Exif
 _KINDS = {_ORIENTATION: _SHORT, _DETAILS: _LONG, _CHANGED: _ASCII, _TAKEN: _ASCII, _MAKE: _ASCII, _MODEL: _ASCII}
 """The type that each tag has in sound files."""
@@ -45,15 +44,16 @@ class Jpeg:
     profile: bytes | None
 
 
-def read_jpeg(data: bytes) -> Jpeg | None:
-    """The header of a JPEG; None where Pillow shall read it."""
+def read_jpeg(data: bytes, most: int) -> Jpeg | None:
+    """The header of a JPEG; None where Pillow shall read it, also of one with more than `most` pixels, which it says in
+    its own words."""
     try:
-        return _read(data)
+        return _read(data, most)
     except (_OddError, IndexError, struct.error):
         return None
 
 
-def _read(data: bytes) -> Jpeg:
+def _read(data: bytes, most: int) -> Jpeg:
     """Marker by marker up to the scan: ITU T.81, annex B; what lies in APP1 and APP2: Exif 2.32 and ICC.1, annex B."""
     size: tuple[int, int] | None = None
     mode, exif, xmp, chunks = "", b"", False, list[bytes]()
@@ -84,7 +84,7 @@ def _read(data: bytes) -> Jpeg:
                 raise _OddError
         elif not (marker in _PLAIN or (0xE0 <= marker <= 0xEF and _is_harmless(data, marker, start, at))):
             raise _OddError
-    if size is None or not 0 < size[0] * size[1] <= _LARGEST:
+    if size is None or not 0 < size[0] * size[1] <= most:
         raise _OddError
     found = _block(exif) if exif else {}
     if xmp and _ORIENTATION not in found:  # Pillow looks for it there
@@ -120,7 +120,8 @@ def _profile(chunks: list[bytes]) -> bytes | None:
 def _block(tiff: bytes, offset: int | str | None = None) -> Mapping[int, int | str]:
     """The values of a TIFF directory that the index keeps. offset: where it lies; the first one's stands in the header.
 
-    Raises _OddError where one of them is not as the standard has it, or any other lies outside: Pillow stops there.
+    Raises _OddError where one of them, or the resolution, is not as the standard has it, and where values lie outside
+    or overlap: Pillow stops there.
     """
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
     if order is None or isinstance(offset, str):
@@ -131,9 +132,13 @@ def _block(tiff: bytes, offset: int | str | None = None) -> Mapping[int, int | s
     if len(entries) != 12 * count:
         raise _OddError
     found: dict[int, int | str] = {}
+    outside = 0
     for tag, kind, length, word in struct.iter_unpack(f"{order}HHII", entries):
         size = length * _SIZES.get(kind, 0)
-        if size > 4 and word + size > len(tiff):
+        outside += size if size > 4 else 0
+        if outside > len(tiff) or (size > 4 and word + size > len(tiff)):
+            raise _OddError
+        if tag == _RESOLUTION and (kind, length) != (_RATIONAL, 1):
             raise _OddError
         if tag not in _KINDS:
             continue
