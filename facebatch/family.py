@@ -20,6 +20,7 @@ class Family:
 
     def __init__(self, pid: int | None = None) -> None:
         self._first = psutil.Process(pid)
+        self._members: list[psutil.Process] = []
         self._resident = 0
         self._cpu: dict[int, float] = {}
         self.peak_bytes = 0
@@ -30,13 +31,18 @@ class Family:
         """Of all cores; what a process did after its last sample is not in it."""
         return sum(self._cpu.values())
 
-    def sample(self) -> None:
-        """Look at all of them. Cheap: what makes the kernel walk their pages is asked only when they have grown."""
-        found: list[psutil.Process] = []
-        with suppress(*_GONE):
-            found = [self._first, *self._first.children(recursive=True)]
+    def sample(self, listed: bool = True) -> None:
+        """Look at all of them. Cheap: what makes the kernel walk their pages is asked only when they have grown.
+
+        listed: whether they are listed anew, for which the kernel tells of every process of the machine; else those
+        are looked at that were listed last.
+        """
+        if listed:
+            self._members = []
+            with suppress(*_GONE):
+                self._members = [self._first, *self._first.children(recursive=True)]
         resident = 0
-        for process in found:
+        for process in self._members:
             with suppress(*_GONE), process.oneshot():
                 own = process.memory_info().rss
                 times = process.cpu_times()
@@ -47,7 +53,7 @@ class Family:
         # Proportional sizes take 5 ms for each process of a run. Asked twice a second that is a tenth of a core.
         if resident > _GROWN * self._resident:
             self._resident = resident
-            self.peak_bytes = max(self.peak_bytes, _proportional(found))
+            self.peak_bytes = max(self.peak_bytes, _proportional(self._members))
 
 
 def _proportional(processes: list[psutil.Process]) -> int:

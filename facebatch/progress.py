@@ -21,9 +21,10 @@ T = TypeVar("T")
 PLAIN_EVERY = 10.0
 """Seconds between lines where there is no terminal."""
 _EVERY = 2.0
-"""Seconds between looks at the counters, and at first at the processes of the run."""
+"""Seconds between looks at the counters and at the processes of the run."""
 _SELDOM = 16.0
-"""Seconds between looks at the processes when a run has been going for a while: each takes 20 ms of a core."""
+"""Seconds after which these processes are listed anew when a run has been going for a while: that takes most of what a
+look costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class Progress:
         self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
         self._started = time.monotonic()
         self._family = Family()
-        self._look, self._gap = self._started, _EVERY
+        self._list, self._gap = self._started, _EVERY
         self._timeline = Timeline()
 
     def __enter__(self) -> Progress:
@@ -77,9 +78,9 @@ class Progress:
 
     def _sample(self) -> None:
         now = time.monotonic()
-        if now >= self._look:
-            self._family.sample()
-            self._look, self._gap = now + self._gap, min(2 * self._gap, _SELDOM)
+        self._family.sample(listed=(listed := now >= self._list))
+        if listed:
+            self._list, self._gap = now + self._gap, min(2 * self._gap, _SELDOM)
         if self._timeline.due(now):
             self._timeline.note(now, self._read())
 
@@ -90,7 +91,7 @@ class Progress:
     @property
     def peak_bytes(self) -> int:
         """The most memory that this process and its descendants used together, shared pages counted once; as far
-        as was seen, 2 to 16 s apart."""
+        as looks told, two seconds apart."""
         return self._family.peak_bytes
 
     def _figures(self) -> dict[str, int]:

@@ -53,6 +53,24 @@ def test_the_peak_stays_when_a_process_is_gone() -> None:
     assert family.peak_bytes == peak > before + 190e6
 
 
+def test_a_process_is_seen_when_it_was_listed_and_again_without_listing_it_anew() -> None:
+    grows = "import sys; print(flush=True); sys.stdin.readline(); kept = bytearray(200_000_000); print(flush=True)"
+    family = _sampled()
+    before = family.peak_bytes
+    with _child(grows + "; sys.stdin.read()") as child:
+        assert child.stdin
+        assert child.stdout
+        family.sample()
+        child.stdin.write(b"\n")
+        child.stdin.flush()
+        child.stdout.readline()
+        with _child(_HOLDS):
+            family.sample(listed=False)
+            assert 190e6 < family.peak_bytes - before < 300e6, "one of them"
+            family.sample()
+            assert family.peak_bytes - before > 380e6, "both"
+
+
 def test_time_of_the_cores_is_that_of_all_processes_also_of_those_that_ended() -> None:
     family = _sampled()
     before = family.cpu_seconds
