@@ -314,7 +314,7 @@ def _quiet(run: Run) -> DataContext:
 
 def _configure(job: Job, layout: Layout) -> DataContext:
     context = _quiet(job.config.run)
-    tell(context, job.desk, job.config.run.unreadable, layout.rest, layout.actors)
+    tell(context, job.desk, job.config.run.unreadable, layout.actors if layout.name == "fused" else 0)
     context.target_max_block_size = 1  # each parcel is a block of its own, as the reader has made it
     context.max_errored_blocks = 0  # an errored block is lost images: never tolerated
     context.execution_options.preserve_order = False

@@ -27,8 +27,6 @@ _TASK_BYTES = 300 << 20
 _PARCEL_SECONDS, _BATCH_SECONDS = 3.0, 0.5
 """Of one actor's work in a parcel: what the last ones may take alone, against the 20 ms that Ray takes for each; and in
 a batch, which is what is tried again where a worker dies."""
-_REST, _REST_SHARE = 0.25, 1 / 8
-"""Seconds that Ray's loop rests at most, and as a part of those of a parcel: each actor has one more waiting."""
 _LARGEST_BATCH, _LARGEST_PARCEL = 256, 4096
 _ON_CPU, _ON_GPU, _WITH_VIEWS = 128, 256, 64
 """Images in a parcel at most where nothing was measured: three seconds of a core, on a GPU less than one; and two
@@ -78,9 +76,6 @@ class Layout:
     commit_parcels: int
     memory: int
     """Bytes that the workers hold at most, each as many pixels as it may."""
-    rest: float
-    """Seconds that Ray's loop may rest while parcels lie before all actors. 0 where tasks compute, which unlike actors
-    have no queue, or where it was not measured how long a parcel takes."""
     why: tuple[str, ...]
 
     @property
@@ -142,8 +137,7 @@ def lay_out(
     few = math.ceil(actors / 2)
     readers, writers = few if parcels.unread else None, few if provider == CPU else None
     commits = math.ceil(commit / _usual(parcels, work))
-    rest = min(_REST, _REST_SHARE * parcels.images * seconds) if seconds and name == "fused" else 0.0
-    layout = Layout(name, pools, tasks, readers, writers, parcels, batch, commits, memory, rest, why)
+    layout = Layout(name, pools, tasks, readers, writers, parcels, batch, commits, memory, why)
     if not _placed(layout, machine):  # what is free is in pieces, into which small tasks fit
         layout = replace(layout, tasks=(TASK_CPUS,) * len(tasks))
     check(layout, machine)

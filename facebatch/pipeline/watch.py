@@ -28,7 +28,10 @@ _BUDGET_EVERY = 5.0
 """Seconds between looks at the counters."""
 _LIMITS_PATIENCE = 1.0
 """Seconds after which Ray Data's own way is as fast."""
-_DESK, _SHARE, _REST = "facebatch.desk", "facebatch.unreadable", "facebatch.rest"
+_REST, _SHORT, _REST_SHARE = 0.25, 0.05, 1 / 8
+"""Seconds that Ray's loop rests at most and at least, and as a part of those that a parcel takes an actor, which has
+one more waiting."""
+_DESK, _SHARE, _ACTORS = "facebatch.desk", "facebatch.unreadable", "facebatch.actors"
 
 
 class Stranded(FacebatchError):
@@ -38,18 +41,18 @@ class Stranded(FacebatchError):
     """Whether that layout was for GPUs, set by who made it: a CPU must not go on in their place."""
 
 
-def tell(context: Any, desk: Any, share: float, rest: float, actors: int) -> None:
-    """Leave with Ray Data what a watch needs, which it makes itself. desk: its handle; share: `run.unreadable`; rest,
-    actors: of the layout."""
+def tell(context: Any, desk: Any, share: float, actors: int) -> None:
+    """Leave with Ray Data what a watch needs, which it makes itself. desk: its handle; share: `run.unreadable`; actors:
+    for how many there must be work before Ray's loop may rest; 0 where it may not, for tasks wait for it."""
     context.set_config(_DESK, desk)
     context.set_config(_SHARE, share)
-    context.set_config(_REST, (rest, actors))
+    context.set_config(_ACTORS, actors)
 
 
 def forget(context: Any) -> None:
     """Take it back when the job is over: Ray Data sends all that it holds with the next one, which may run on another
     Ray, where the desk's handle ends the process."""
-    for key in (_DESK, _SHARE, _REST):
+    for key in (_DESK, _SHARE, _ACTORS):
         context.remove_config(key)
     context.custom_execution_callback_classes = []
 
@@ -58,22 +61,22 @@ class Watch(ExecutionCallback):
     """Raises Stranded or Spent in Ray Data's loop, which ends the execution. Made by Ray, one for each execution."""
 
     def before_execution_starts(self, executor: Any) -> None:
-        known = [executor._data_context.get_config(key) for key in (_DESK, _SHARE, _REST)]
-        self._desk, self._share, self._rest = known
+        known = [executor._data_context.get_config(key) for key in (_DESK, _SHARE, _ACTORS)]
+        self._desk, self._share, self._actors = known
         if None in known:
             raise RuntimeError("a watch was made before it was told what to watch (`tell`)")
         self._counted, self._born = time.monotonic(), 0.0
         self._nodes = alive()
         self._moved, self._looked = 0.0, 0.0
         self._counts: list[int] = []
+        self._pace = Pace()
         _limited(executor._cluster_autoscaler)
         # Earlier than Ray's own guard, which ends the run.
         self._patience = min(SHRUNK_PATIENCE, executor._data_context.execution_no_progress_timeout_s / 2)
 
     def on_execution_step(self, executor: Any) -> None:
-        seconds, actors = self._rest
-        if seconds and _queued(executor) >= actors:
-            time.sleep(seconds)
+        if self._actors and (rest := self._rest(executor, time.monotonic())):
+            time.sleep(rest)
         now = time.monotonic()
         if now - self._looked < _EVERY:
             return
@@ -89,6 +92,16 @@ class Watch(ExecutionCallback):
                 f"{len(lost)} of {len(self._nodes)} nodes were lost, and for {now - self._moved:.0f} s nothing has "
                 f"moved on those that are left"
             )
+
+    def _rest(self, executor: Any, now: float) -> float:
+        """Seconds for which Ray's loop may rest: while parcels enough for all actors lie before them, beside those that
+        they have. It goes round ten times a second, whether anything has happened or not, which takes 3 % of a core,
+        and what those that compute have in their caches."""
+        pools = [item for item in executor._topology.items() if isinstance(item[0], ActorPoolMapOperator)]
+        took = self._pace.parcel(sum(pool.metrics.num_tasks_finished for pool, _ in pools), self._actors, now)
+        queued = sum(state.total_enqueued_input_blocks() for _, state in pools)
+        rest = min(_REST, _REST_SHARE * took) if queued >= self._actors else 0.0
+        return rest if rest >= _SHORT else 0.0
 
     def _check(self) -> None:
         """What the desk cannot say now it says the next time. One that was started again counts anew."""
@@ -109,12 +122,18 @@ def _limited(autoscaler: Any) -> None:
         time.sleep(0.01)
 
 
-def _queued(executor: Any) -> int:
-    """Parcels that lie before the actors, beside those that they have. While these are enough for all, Ray's loop may
-    rest: it goes round ten times a second, whether anything has happened or not, which takes 3 % of a core, and what
-    those that compute have in their caches."""
-    pools = (state for operator, state in executor._topology.items() if isinstance(operator, ActorPoolMapOperator))
-    return sum(state.total_enqueued_input_blocks() for state in pools)
+class Pace:
+    """How long a parcel takes an actor, since the first was seen to be finished: before that, actors started."""
+
+    def __init__(self) -> None:
+        self._first: tuple[float, int] | None = None
+
+    def parcel(self, finished: int, actors: int, now: float) -> float:
+        """Seconds, when so many are finished in all; 0 while that is not known."""
+        if finished and not self._first:
+            self._first = now, finished
+        since, before = self._first or (now, finished)
+        return (now - since) * actors / (finished - before) if finished - before >= actors else 0.0
 
 
 def alive() -> set[str]:

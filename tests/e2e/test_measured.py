@@ -56,7 +56,7 @@ from facebatch.pipeline.desk import Desk
 from facebatch.pipeline.watch import forget, tell
 
 with connected(None):
-    tell(DataContext.get_current(), Desk(0, 0).handle, 0.5, 0.0, 0)
+    tell(DataContext.get_current(), Desk(0, 0).handle, 0.5, 0)
 forget(DataContext.get_current())
 with connected(None):
     job.rehearse(Run(), 60)

@@ -41,13 +41,14 @@ def test_what_a_job_leaves_with_ray_data_is_taken_back(monkeypatch: pytest.Monke
 
     def ended(*_: object) -> NoReturn:
         assert context.get_config("facebatch.desk") == "the desk"
+        assert context.get_config("facebatch.actors") == 2
         assert context.custom_execution_callback_classes == [Watch]
         raise RuntimeError("as when nodes are lost")
 
     monkeypatch.setattr(job, "_flow", ended)
     asked: Any = SimpleNamespace(desk="the desk", config=config.load(None, []))
     nothing: Any = None
-    planned: Any = SimpleNamespace(rest=True, actors=2)
+    planned: Any = SimpleNamespace(name="fused", actors=2)
     let_go: list[tuple[BaseException, BaseException | None]] = []
     monkeypatch.setattr(job, "let_go", lambda error, before: let_go.append((error, before)))
     with pytest.raises(RuntimeError, match="as when nodes are lost") as raised:

@@ -230,13 +230,6 @@ def test_parcels_and_batches_are_as_large_as_the_measured_time_asks_for(
     assert f"parcels of {images} images" in layout.why[4]
 
 
-def test_rays_loop_may_rest_for_a_part_of_a_parcel() -> None:
-    assert _measured(_sample(25), Node(2)).rest == 0.25, "of parcels of three seconds"
-    assert _measured(_sample(25), Node(2), "run.parcel_images=8").rest == pytest.approx(0.025)
-    assert _measured(_sample(25), Node(8), "run.layout=split").rest == 0, "tasks wait for it"
-    assert lay_out(Machine((Node(2),)), config.load(None, ()).run, MUCH, BOTH).rest == 0, "nothing was measured"
-
-
 def test_sizes_can_be_pinned() -> None:
     layout = _measured(_sample(1), Node(2), "run.parcel_images=50", "run.batch=7")
     assert (layout.parcels.images, layout.batch) == (50, 7)

@@ -47,7 +47,7 @@ class World:
         operator = SimpleNamespace(metrics=SimpleNamespace(num_outputs_taken=self.taken))
         state = SimpleNamespace(total_enqueued_input_blocks=lambda: 3, total_enqueued_output_blocks=lambda: 0)
         topology = SimpleNamespace(items=lambda: [(operator, state)])
-        known = {"facebatch.desk": self.desk, "facebatch.unreadable": 0.5, "facebatch.rest": (0.0, 4)}
+        known = {"facebatch.desk": self.desk, "facebatch.unreadable": 0.5, "facebatch.actors": 0}
         context = SimpleNamespace(execution_no_progress_timeout_s=self._patience, get_config=known.get)
         return SimpleNamespace(_topology=topology, _data_context=context, _cluster_autoscaler=Autoscaler())
 
@@ -155,29 +155,45 @@ def test_an_autoscaler_that_never_tells_is_not_waited_for(monkeypatch: pytest.Mo
     assert 0 < autoscaler.asked < 10
 
 
+class Pool:
+    """Stands for the operator of a pool of actors, which has finished so many parcels."""
+
+    def __init__(self, finished: int) -> None:
+        self.metrics = SimpleNamespace(num_tasks_finished=finished)
+
+
+def _rests(monkeypatch: pytest.MonkeyPatch, queued: int, seconds: float, actors: int = 2) -> list[float]:
+    """What Ray's loop rests when so many parcels lie before two actors, and the last ten took so many seconds each."""
+    rested: list[float] = []
+    now = [1000.0]
+    monkeypatch.setattr(time, "sleep", rested.append)
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(watch, "ActorPoolMapOperator", Pool)
+    before = SimpleNamespace(total_enqueued_input_blocks=lambda: 100)
+    here = SimpleNamespace(total_enqueued_input_blocks=lambda: queued)
+    ours = Watch()
+    ours._actors, ours._pace, ours._looked = actors, watch.Pace(), float("inf")
+    for finished, now[0] in ((0, 1000.0), (3, 1100.0), (13, 1100.0 + seconds * 10 / 2)):
+        topology = SimpleNamespace(items=lambda done=finished: [(SimpleNamespace(), before), (Pool(done), here)])
+        ours.on_execution_step(SimpleNamespace(_topology=topology))
+    return rested
+
+
 @pytest.mark.parametrize(("queued", "rests"), [(3, [0.25]), (2, [0.25]), (1, [])])
 def test_rays_loop_rests_while_there_is_work_for_all_actors(
     monkeypatch: pytest.MonkeyPatch, queued: int, rests: list[float]
 ) -> None:
     """At the end, and at the beginning, it goes round as often as it can."""
-    rested: list[float] = []
-    monkeypatch.setattr(time, "sleep", rested.append)
-    monkeypatch.setattr(watch, "ActorPoolMapOperator", Pool)
-    before = SimpleNamespace(total_enqueued_input_blocks=lambda: 100)
-    here = SimpleNamespace(total_enqueued_input_blocks=lambda: queued)
-    topology = SimpleNamespace(items=lambda: [(SimpleNamespace(), before), (Pool(), here)])
-    idle = Watch()
-    idle._rest, idle._looked = (0.25, 2), float("inf")
-    idle.on_execution_step(SimpleNamespace(_topology=topology))
-    assert rested == rests
+    assert _rests(monkeypatch, queued, seconds=3.0) == rests
 
 
-class Pool:
-    """Stands for the operator of a pool of actors."""
+@pytest.mark.parametrize(("seconds", "rests"), [(100, [0.25]), (1, [0.125]), (0.3, [])])
+def test_it_rests_for_a_part_of_what_a_parcel_takes_and_not_between_short_ones(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, rests: list[float]
+) -> None:
+    """On a GPU, or where archives are cut into small containers, it is the loop that actors wait for."""
+    assert _rests(monkeypatch, 10, seconds) == rests
 
 
-def test_rays_loop_goes_on_where_nothing_says_that_it_may_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it rests"))
-    awake = Watch()
-    awake._rest, awake._looked = (0.0, 2), float("inf")
-    awake.on_execution_step(SimpleNamespace(_topology={}))
+def test_rays_loop_goes_on_where_tasks_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _rests(monkeypatch, 10, 3.0, actors=0) == []
