@@ -33,7 +33,9 @@ def _jpeg(
     exif.get_ifd(0x8769).update(details or {})
     pixels = np.random.default_rng(0).integers(0, 256, (24, 40, 3), np.uint8)
     file = io.BytesIO()
-    Image.fromarray(pixels).convert(options.pop("mode", "RGB")).save(file, "JPEG", exif=exif, **options)
+    if tags or details:
+        options["exif"] = exif
+    Image.fromarray(pixels).convert(options.pop("mode", "RGB")).save(file, "JPEG", **options)
     return file.getvalue()
 
 
