@@ -12,16 +12,27 @@ P3 = ((0.51512, 0.2412, -0.00105), (0.29198, 0.69225, 0.04189), (0.1571, 0.06657
 Entry = tuple[int, Sequence[int]]
 
 
-def rgb_profile(primaries: Sequence[Sequence[float]] = P3, gamma: float = 2.2) -> bytes:
-    """An ICC profile of an RGB space: three primaries and a gamma."""
+def rgb_profile(primaries: Sequence[Sequence[float]] = P3, gamma: float = 2.2, curve: bytes | None = None) -> bytes:
+    """An ICC profile of an RGB space: three primaries and a gamma, or the tag of a curve."""
     tags = {name + b"XYZ": _xyz(xyz) for name, xyz in zip((b"r", b"g", b"b"), primaries, strict=True)}
-    tags |= {name + b"TRC": _curve(gamma) for name in (b"r", b"g", b"b")}
+    tags |= {name + b"TRC": curve or _curve(gamma) for name in (b"r", b"g", b"b")}
     return _profile(b"mntr", b"RGB ", b"XYZ ", tags)
 
 
 def grey_profile(gamma: float) -> bytes:
     """An ICC profile of a grey space."""
     return _profile(b"mntr", b"GRAY", b"XYZ ", {b"kTRC": _curve(gamma)})
+
+
+def table_curve(values: Sequence[int]) -> bytes:
+    """The tag of a curve that is a table of 16 bit; without values the identity."""
+    return struct.pack(f">4sII{len(values)}H", b"curv", 0, len(values), *values)
+
+
+def formula_curve(kind: int, numbers: Sequence[float]) -> bytes:
+    """The tag of a curve that is one of ICC's formulas."""
+    fixed = [round(number * 65536) for number in numbers]
+    return struct.pack(f">4sIHH{len(numbers)}i", b"para", 0, kind, 0, *fixed)
 
 
 def ink_profile(space: bytes = b"CMYK") -> bytes:

@@ -15,7 +15,7 @@ LAYERS = [
     ["storage", "logs"],
     ["sources"],
     ["geometry", "exif", "fingerprint", "nms", "cost", "plugins", "jxl"],
-    ["colour", "raw", "jpeg"],
+    ["colour", "shaper", "raw", "jpeg"],
     ["rgb"],
     ["importers"],
     ["decode", "packs"],
