@@ -55,8 +55,8 @@ class Archive:
         return [self.folder / _name(k) for k in range(self.images)]
 
 
-def photos(folder: Path, least_pixels: int = 0, most_pixels: int = 0) -> list[Photo]:
-    """The photographs below a folder, of at least and at most so many pixels (0: any).
+def photos(folder: Path, least_pixels: int = 0, most_pixels: int = 0, least_bytes: int = 0) -> list[Photo]:
+    """The photographs below a folder, of at least and at most so many pixels (0: any), in files of so many bytes.
 
     Raises UsageError where there is none.
     """
@@ -64,6 +64,8 @@ def photos(folder: Path, least_pixels: int = 0, most_pixels: int = 0) -> list[Ph
     found = []
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         data = path.read_bytes()
+        if len(data) < least_bytes:
+            continue
         try:
             header = probe(data, limits)
             if header.coding != "JPEG" or header.payload or header.exif.orientation != 1 or header.mode != "RGB":

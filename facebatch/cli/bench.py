@@ -29,6 +29,7 @@ def declare(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-
     bench.add_argument("--rounds", type=_positive, default=3, metavar="N", help="of which the median counts: 3")
     bench.add_argument("--least-megapixels", type=float, default=0.0, metavar="MP", help="only photographs of so many")
     bench.add_argument("--most-megapixels", type=float, default=0.0, metavar="MP", help="only photographs up to here")
+    bench.add_argument("--least-kilobytes", type=float, default=0.0, metavar="KB", help="only files of so many")
     bench.add_argument(
         "--rival", action="append", default=[], metavar="NAME", help="insightface or ray-data; may be repeated"
     )
@@ -79,6 +80,7 @@ def _bench(arguments: argparse.Namespace) -> int:
                 _source(arguments.input, Path(place) / "demo"),
                 round(1e6 * arguments.least_megapixels),
                 round(1e6 * arguments.most_megapixels),
+                round(1e3 * arguments.least_kilobytes),
             )
         folder = Path(place) / "archive"
         if arguments.growth:

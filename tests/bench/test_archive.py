@@ -55,6 +55,8 @@ def test_what_the_floors_decoder_does_not_know_is_no_photograph(folder: Path, mo
 def test_they_may_be_chosen_by_their_size(folder: Path) -> None:
     assert [photo.path.name for photo in photos(folder, least_pixels=4000)] == ["120.jpg", "80.jpg"]
     assert [photo.path.name for photo in photos(folder, most_pixels=4000)] == ["40.jpg", "80.jpg"]
+    middle = (folder / "80.jpg").stat().st_size
+    assert [photo.path.name for photo in photos(folder, least_bytes=middle)] == ["120.jpg", "80.jpg"]
 
 
 def test_nothing_to_measure_on_is_said(tmp_path: Path) -> None:
