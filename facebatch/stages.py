@@ -73,9 +73,9 @@ class DecodeStage:
     def _one(self, work: Work) -> None:
         picture = open_picture(work, self._limits, self._watchdog)
         if picture:
+            work.phash = phash(picture)  # of a level that was made just now, and is in the cache still
             work.views = views(picture, self._settings)
             work.glance = views(picture, self._glance)[0] if self._glance else None
-            work.content_sha256, work.phash = content_sha256(work.data or b""), phash(picture)
             work.picture = picture if self._keep else None
 
 
@@ -273,6 +273,7 @@ def open_picture(work: Work, limits: config.Decode, watchdog: Watchdog | None = 
     watchdog = watchdog or Asleep()
     watchdog.image()
     failpoint(f"decode {(work.member or work.uri).rpartition('/')[2]}")
+    work.content_sha256 = work.content_sha256 or content_sha256(data)  # first: it has the decoder's bytes in the cache
     try:
         header, work.header = work.header or probe(data, limits), None
         work.format, work.width, work.height = header.format, header.width, header.height
@@ -284,7 +285,7 @@ def open_picture(work: Work, limits: config.Decode, watchdog: Watchdog | None = 
         work.detail = "; ".join(filter(None, (header.exif.trouble, picture.remark))) or None
         return picture
     except Undecodable as error:
-        work.content_sha256, work.format = content_sha256(data), work.format or sniff(data)
+        work.format = work.format or sniff(data)
         work.end(error.reason, error.detail)
     return None
 
