@@ -129,6 +129,8 @@ class Run:
 
     layout: Literal["auto", "fused", "split"] = "auto"
     provider: Literal["auto", "cpu", "cuda"] = "auto"
+    io_binding: bool = False
+    """On GPUs: inputs and outputs of networks are bound to memory of the GPU (`facebatch.binding`). Same results."""
     actors: Count = 0
     """Actors of the fused pool, or of each of the split pools."""
     threads: Count = 0

@@ -1,10 +1,7 @@
 """What a network on a GPU is fed with: pixels as they are, of which its own graph makes what it wants.
 
 Fed with numbers, as on a CPU, a GPU would get four times the bytes, after a core has spent a millisecond on each
-picture of 640 x 640 to make them. Inputs and outputs are not bound to memory of the device (ONNX Runtime's IO binding):
-both are on the host at each call, so that nothing is saved, and binding copies them while it keeps other threads of
-Python waiting, such as the one that decodes the next pictures. `InferenceSession.run` copies as much, and lets them go
-on.
+picture of 640 x 640 to make them.
 """
 
 from __future__ import annotations

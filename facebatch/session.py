@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime as ort
 
 from facebatch import gpus
+from facebatch.binding import Binding
 from facebatch.errors import FacebatchError, UsageError
 from facebatch.feed import fed_with_bytes
 from facebatch.geometry import Floats, Pixels
@@ -29,11 +30,14 @@ class Session:
     """A loaded network. Lives as long as its actor; not shared between processes.
 
     threads: of the CPU provider. gpu_share: of the GPU's memory, below 1 where two sessions share one GPU.
+    bound: on a GPU, to memory of it (`facebatch.binding`).
     Raises FacebatchError when the provider asked for does not really run the graph: ONNX Runtime would fall back to
     the CPU with no more than a log line.
     """
 
-    def __init__(self, model: Model, provider: str, threads: int = 1, gpu_share: float = 1.0) -> None:
+    def __init__(
+        self, model: Model, provider: str, threads: int = 1, gpu_share: float = 1.0, bound: bool = False
+    ) -> None:
         self.model = model
         self.provider = provider
         options = ort.SessionOptions()
@@ -59,11 +63,13 @@ class Session:
             )
         self._input = self._session.get_inputs()[0].name
         self._outputs = [output.name for output in self._session.get_outputs()]
+        self._bound = Binding(self._session) if bound and provider == CUDA else None
 
     def run(self, images: Sequence[Pixels]) -> dict[str, Floats]:
         """The network's outputs by name, first axis the batch. images: uint8, all of one height x width x 3, RGB."""
         feed = np.stack(images) if self.provider == CUDA else tensor(images, self.model.pack.input)
-        return dict(zip(self._outputs, self._session.run(self._outputs, {self._input: feed}), strict=True))
+        found = self._bound(feed) if self._bound else self._session.run(self._outputs, {self._input: feed})
+        return dict(zip(self._outputs, found, strict=True))
 
     def prove_batch(self) -> None:
         """Raises FacebatchError unless a batch of two equals two batches of one."""

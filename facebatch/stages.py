@@ -83,9 +83,9 @@ class DetectStage:
     """Views to boxes, scores and landmarks."""
 
     def __init__(self, config: config.Config, detector: Model, place: Place, gate: Model | None = None) -> None:
-        self._gate = Gate(_session(gate, place), config.gate, config.detect.batch) if gate else None
+        self._gate = Gate(_session(gate, place, config), config.gate, config.detect.batch) if gate else None
         settings = Settings.of(config.detect, detector.pack)
-        self._detect = Detector(_session(detector, place), settings, config.detect.batch)
+        self._detect = Detector(_session(detector, place, config), settings, config.detect.batch)
         self._watchdog = _watchdog(config, place)
 
     def __call__(self, works: list[Work]) -> list[Work]:
@@ -157,7 +157,7 @@ class EmbedStage:
     """Chips to vectors, the faces of all images pooled."""
 
     def __init__(self, config: config.Config, embedder: Model, place: Place) -> None:
-        self._embed = Embedder(_session(embedder, place), config.embed.batch, config.embed.flip)
+        self._embed = Embedder(_session(embedder, place, config), config.embed.batch, config.embed.flip)
         self._watchdog = _watchdog(config, place)
 
     def __call__(self, works: list[Work]) -> list[Work]:
@@ -323,8 +323,8 @@ def _faces(found: Faces) -> list[Face]:
     ]
 
 
-def _session(model: Model, place: Place) -> Session:
-    return Session(model, place.provider, place.threads, place.gpu_share)
+def _session(model: Model, place: Place, config: config.Config) -> Session:
+    return Session(model, place.provider, place.threads, place.gpu_share, config.run.io_binding)
 
 
 def _watchdog(config: config.Config, place: Place) -> Watchdog:

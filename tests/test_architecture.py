@@ -19,7 +19,7 @@ LAYERS = [
     ["rgb"],
     ["importers"],
     ["decode", "packs"],
-    ["feed"],
+    ["feed", "binding"],
     ["session", "align", "quality", "detectors", "pull", "networks"],
     ["detect", "landmarks", "embed"],
     ["contract", "work"],

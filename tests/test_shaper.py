@@ -74,7 +74,7 @@ def test_it_does_as_littlecms_with_the_profiles_of_the_archive(archive: Path, ma
     assert len(found) == 5
 
 
-def test_it_takes_parts_of_pictures_and_none() -> None:
+def test_it_takes_parts_of_pictures() -> None:
     pixels = _colours()
     shaper = read_shaper(rgb_profile())
     assert shaper is not None

@@ -15,6 +15,7 @@ from PIL import Image
 
 from facebatch import config, decode, networks, stages
 from facebatch.align import TEMPLATE
+from facebatch.binding import Binding
 from facebatch.decode import Header
 from facebatch.networks import Networks
 from facebatch.packs import Model
@@ -75,6 +76,23 @@ def test_on_a_gpu_the_same_is_found_by_the_way_that_leads_to_it(landmarks: Model
     found = FusedStage(CONFIG, Networks(DETECTOR, EMBEDDER, landmarks), Place("cuda"))(_works())
     assert [work.status for work in found].count(Status.OK) == 2
     assert all(_alike(one, other) for one, other in zip(found, _fused(_works(), landmarks=landmarks), strict=True))
+
+
+@pytest.mark.usefixtures("gpu_path")
+def test_and_the_same_where_networks_are_bound_to_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    fed: list[tuple[int, ...]] = []
+    real = Binding.__call__
+
+    def counted(binding: Binding, feed: np.ndarray) -> list[np.ndarray]:
+        fed.append(feed.shape)
+        return real(binding, feed)
+
+    monkeypatch.setattr(Binding, "__call__", counted)
+    bound = replace(CONFIG, run=replace(CONFIG.run, io_binding=True))
+    found = FusedStage(bound, Networks(DETECTOR, EMBEDDER, models.landmarks()), Place("cuda"))(_works())
+    expected = _fused(_works(), landmarks=models.landmarks())
+    assert all(_alike(one, other) for one, other in zip(found, expected, strict=True))
+    assert {shape[1:] for shape in fed} == {(48, 64, 3), (112, 112, 3)}, "detector and embedder; landmarks are a CPU's"
 
 
 @pytest.mark.parametrize("run", [_split, _fused])

@@ -86,10 +86,13 @@ class Bare:
     def __init__(self, config: Config, chosen: Networks, threads: int = 1, provider: str = CPU) -> None:
         self._scale_above = config.decode.scale_above
         self._settings = Settings.of(config.detect, chosen.detector.pack)
-        self._detect = Detector(Session(chosen.detector, provider, threads), self._settings, config.detect.batch)
+        bound = config.run.io_binding
+        detector = Session(chosen.detector, provider, threads, bound=bound)
+        self._detect = Detector(detector, self._settings, config.detect.batch)
         self._landmarks = chosen.landmarks
         self._locate = Landmarker(Session(chosen.landmarks, CPU, threads)) if chosen.landmarks else None
-        self._embed = Embedder(Session(chosen.embedder, provider, threads), config.embed.batch, config.embed.flip)
+        embedder = Session(chosen.embedder, provider, threads, bound=bound)
+        self._embed = Embedder(embedder, config.embed.batch, config.embed.flip)
         self.at_once, self.batch = self._detect.batch, config.embed.batch
         self._budget = config.run.megapixels * 1_000_000
         self.watch = Stopwatch()

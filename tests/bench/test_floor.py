@@ -57,6 +57,15 @@ def test_on_a_gpu_it_gives_the_detector_as_many_at_once_as_facebatch_does(
     assert sum(batches["cuda"]) == sum(batches["cpu"])
 
 
+@pytest.mark.usefixtures("gpu_path")
+def test_its_networks_are_bound_to_a_gpus_memory_where_facebatchs_are(archive: Archive) -> None:
+    chosen = networks.load(config.load(None, []))
+    for word, bound in (("false", False), ("true", True)):
+        bare = floor.Bare(config.load(None, [f"run.io_binding={word}"]), chosen, provider="cuda")
+        sessions = [value for part in (bare._detect, bare._embed) for value in vars(part).values()]
+        assert [bool(each._bound) for each in sessions if isinstance(each, Session)] == [bound, bound]
+
+
 def test_it_holds_no_more_pixels_at_once_than_a_run_does(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = config.load(None, ["detect.batch=8", "run.megapixels=1"])
     bare = floor.Bare(settings, networks.load(settings))
