@@ -126,7 +126,7 @@ def test_a_worker_is_killed_at_every_failpoint_of_a_commit(
     assert_same_index(job, expected[0])
 
 
-@pytest.mark.parametrize("job", ["local", "s3", "rgw"], indirect=True)
+@pytest.mark.parametrize("job", ["local", "rgw"], indirect=True)
 def test_the_driver_is_killed_at_random_moments(
     job: Job, expected: tuple[dict[str, pa.Table], float], dice: random.Random
 ) -> None:

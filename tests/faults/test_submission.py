@@ -74,8 +74,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@pytest.mark.parametrize("way", ["ray", "facebatch"])
-@pytest.mark.parametrize("layout", ["fused", "split"])
+@pytest.mark.parametrize(("layout", "way"), [("split", "ray"), ("fused", "facebatch")])
 def test_a_job_that_is_stopped_half_way_and_sent_again_gives_the_same_and_nothing_twice(
     layout: str,
     way: str,
