@@ -94,6 +94,6 @@ def test_outputs_may_be_as_many_as_the_numbers_ask_for() -> None:
         assert places.tolist() == [np.flatnonzero(numbers).tolist()]
 
 
-def test_a_cpu_has_nothing_to_bind_to(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cpu_has_nothing_to_bind_to() -> None:
     net = Session(models.embedder(), "cpu", bound=True)
     assert net._bound is None
