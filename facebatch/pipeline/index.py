@@ -311,7 +311,8 @@ def _translated(error: Exception, run: Run, trouble: str = "") -> FacebatchError
         )
     if isinstance(cause, ray.exceptions.GetTimeoutError):
         return FacebatchError(
-            f"the planned workers have found no room: others may have taken it since, `ray status` tells. {_ON}"
+            f"the planned workers have not all begun in {jobs.BEGIN} s: others may have taken their room since, as "
+            f"`ray status` tells, or some died while they began, as the logs in {LOGS} on each node do. {_ON}"
         )
     return FacebatchError(
         f"a worker failed: {type(cause).__name__}: {words[0]}. {_ON}. The workers' logs are in {LOGS}"

@@ -41,6 +41,8 @@ from facebatch.suspects import Cautious
 from facebatch.trial import Rules
 from facebatch.work import Work, packed, unpacked
 
+BEGIN = 300
+"""Seconds that the actors of a pool have to begin, restarts included."""
 _BATCH_BYTES = 16 << 20
 """Of encoded images that a worker holds at once: 32 scans of 200 megabytes would be more than its memory."""
 
@@ -318,7 +320,7 @@ def _configure(job: Job, layout: Layout) -> DataContext:
     context.target_max_block_size = 1  # each parcel is a block of its own, as the reader has made it
     context.max_errored_blocks = 0  # an errored block is lost images: never tolerated
     context.execution_options.preserve_order = False
-    context.wait_for_min_actors_s = 300  # a pool that cannot start fails the job, and does not crawl
+    context.wait_for_min_actors_s = BEGIN  # a pool that cannot start fails the job, and does not crawl
     context.execution_no_progress_timeout_s = job.config.run.patience
     context.custom_execution_callback_classes = [Watch]
     return context

@@ -128,6 +128,7 @@ def test_a_plan_that_does_not_fit_is_bad_usage_at_first_and_a_failure_when_nodes
     [
         (ExecutionTimeoutError("Dataset execution made no progress\nmore"), r"nothing has moved for 900 s.*ray status"),
         (ray.exceptions.WorkerCrashedError(), r"died again and again.*64 times.*run\.restarts.*worker-\*\.err"),
+        (ray.exceptions.GetTimeoutError("Timed out"), r"not all begun in 300 s.*room.*ray status.*died while"),
         (ray.exceptions.RuntimeEnvSetupError("no pip"), r"a worker failed: RuntimeEnvSetupError"),
     ],
 )
