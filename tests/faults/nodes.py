@@ -81,6 +81,13 @@ class Node:
         return self._said.read()
 
 
+def command_of(process: psutil.Process) -> list[str]:
+    """Its command line, which Ray's workers make their title; none of one that has ended since it was listed."""
+    with suppress(psutil.NoSuchProcess):
+        return process.cmdline()
+    return []
+
+
 class Nodes:
     """A head, where drivers run, and the nodes that are added to it."""
 

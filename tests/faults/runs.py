@@ -22,6 +22,7 @@ from facebatch.dataset import Dataset
 from facebatch.storage import Storage
 from facebatch.verify import verify
 from tests.e2e.conftest import assert_same_faces, table
+from tests.faults.nodes import command_of
 
 T = TypeVar("T")
 SMALL = ("shards.files=2", "run.commit_images=4")
@@ -119,11 +120,10 @@ def workers(processes: list[psutil.Process], *names: str) -> list[psutil.Process
     """Those of Ray's workers that are at work, and whose title holds one of these names."""
     found = []
     for process in processes:
-        with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-            title = "".join(process.cmdline())
-            at_work = "MapWorker" not in title or title.rstrip("\0 ").endswith(".submit")
-            if title.startswith("ray::") and at_work and any(name in title for name in names):
-                found.append(process)
+        title = "".join(command_of(process))
+        at_work = "MapWorker" not in title or title.rstrip("\0 ").endswith(".submit")
+        if title.startswith("ray::") and at_work and any(name in title for name in names):
+            found.append(process)
     return found
 
 

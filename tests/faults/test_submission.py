@@ -16,7 +16,7 @@ import pytest
 from facebatch.failpoints import VARIABLE
 from facebatch.pipeline.submission import _code
 from tests.e2e.conftest import command
-from tests.faults.nodes import Nodes
+from tests.faults.nodes import Nodes, command_of
 from tests.faults.runs import SMALL, assert_same, workers
 
 pytest.importorskip("aiohttp", reason="needs the extra `cluster`: Ray takes jobs only with its dashboard's packages")
@@ -102,7 +102,7 @@ def test_a_job_that_is_stopped_half_way_and_sent_again_gives_the_same_and_nothin
         assert following.poll() is None, following.communicate()[0]
         time.sleep(0.05)
     if way == "facebatch":
-        drivers = [p for p in cluster.head.processes() if p.cmdline()[1:4] == ["-m", "facebatch", "index"]]
+        drivers = [p for p in cluster.head.processes() if command_of(p)[1:4] == ["-m", "facebatch", "index"]]
         at_work = [w for node in cluster.all for w in workers(node.processes(), "Map", "Write", "Read")]
         assert len(drivers) == 1
         assert at_work
