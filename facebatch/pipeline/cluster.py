@@ -22,13 +22,16 @@ LOGS = os.path.join(tempfile.gettempdir(), "ray", "session_latest", "logs")
 """Where Ray and its workers write their logs on each machine."""
 _OURS = {
     "idle_worker_killing_time_threshold_ms": 600_000,
+    "prestart_worker_first_driver": False,
     "enable_metrics_collection": False,
     "task_events_report_interval_ms": 0,
 }
 """For a Ray of our own. Workers without a task are kept: after Ray's second, and as soon as actors hold the cores,
 nearly every task that reads or writes would wait for a process of its own to start, which costs two seconds of a core
-(ten of them in a minute's run on two cores; ray-project/ray#36766 tells why). And without a dashboard nobody reads
-Ray's metrics and task events, which every process would gather and send."""
+(ten of them in a minute's run on two cores; ray-project/ray#36766 tells why). None is started before there is a task:
+Ray would let a driver in only when one for each core has begun, and so never where one of them died meanwhile, or took
+more than a minute (ray-project/ray#40131); those that tasks wait for it starts anew, and no later. And without a
+dashboard nobody reads Ray's metrics and task events, which every process would gather and send."""
 _MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
 """For glibc in the workers of a Ray of our own: memory that a picture leaves is kept for the next one. Given back to
 the kernel, as is the default, each picture's pages are zeroed anew, which was a fifth of the work on a camera's photo
