@@ -208,11 +208,11 @@ def told(scenario: str) -> Iterator[None]:
 
 
 def sampled(history: History, items: Sequence[T], most: int, on_disk: int | None = None) -> Sequence[T]:
-    """So many of the items; all of them on a disk, which is fast, unless `on_disk` says how many. By a seed that is
-    printed; FACEBATCH_CHAOS_SEED replays it."""
+    """So many of the items, in their order; all of them on a disk, which is fast, unless `on_disk` says how many.
+    By a seed that is printed; FACEBATCH_CHAOS_SEED replays it."""
     number = min(len(items), (on_disk or len(items)) if scheme(history.root) == "" else most)
     if number == len(items):
         return items
     seed = int(os.environ.get("FACEBATCH_CHAOS_SEED") or random.randrange(10**6))
     print(f"{number} of {len(items)} scenarios, FACEBATCH_CHAOS_SEED={seed}")
-    return random.Random(seed).sample(items, number)
+    return [items[place] for place in sorted(random.Random(seed).sample(range(len(items)), number))]

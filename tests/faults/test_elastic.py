@@ -139,11 +139,13 @@ def test_a_run_waits_for_what_others_hold_where_it_is_told_to(
     assert_same(tmp_path / "out", expected)
 
 
-def test_only_nodes_with_the_labels_take_part(nodes: Start, photos: Path, expected: Path, tmp_path: Path) -> None:
-    """Split, which has every kind of worker that there is."""
+@pytest.mark.parametrize("layout", ["fused", "split"])
+def test_only_nodes_with_the_labels_take_part(
+    layout: str, nodes: Start, photos: Path, expected: Path, tmp_path: Path
+) -> None:
     cluster = nodes(1)
     ours, other = cluster.add(2, labels="team=photos,zone=a"), cluster.add(2, labels="team=other,zone=a")
-    words = [f"run.address={cluster.address}", "run.layout=split", "run.calibrate=1"]
+    words = [f"run.address={cluster.address}", f"run.layout={layout}", "run.calibrate=1"]
     with Run(photos, tmp_path / "out", *words, "run.labels=[team=nobody]") as run:
         assert run.end() == 2
         assert "no node carries the labels team=nobody; there are team=other, team=photos, zone=a" in run.said

@@ -1,6 +1,7 @@
 """Kill a run at every step it takes, and run the same command again; on a disk, on moto, and on Ceph's gateway.
 
-At all steps on the disk; on the slower storages at a few, which are others in each session.
+On the disk at each step; where one run overtakes another in the middle, at sixty of the pairs of their steps. On the
+slower storages at a few of either, which are others in each session.
 """
 
 from __future__ import annotations

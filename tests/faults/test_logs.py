@@ -16,12 +16,12 @@ from tests.faults.runs import SMALL, images, logged
 pytestmark = pytest.mark.faults
 
 
+@pytest.mark.parametrize("layout", ["fused", "split"])
 def test_lines_are_objects_with_the_run_and_commits_add_up_to_the_tables(
-    nodes: Callable[..., Nodes], archive: Path, tmp_path: Path
+    nodes: Callable[..., Nodes], archive: Path, tmp_path: Path, layout: str
 ) -> None:
-    """Split, which has every kind of worker that there is."""
     cluster, output = nodes(4), tmp_path / "out"
-    words = [*SMALL, f"run.address={cluster.address}", "run.layout=split", "run.logs=json"]
+    words = [*SMALL, f"run.address={cluster.address}", f"run.layout={layout}", "run.logs=json"]
     done = command("index", "--input", str(archive), "--output", str(output), *words, RAY_AUTH_MODE="disabled")
     assert done.returncode == 0, done.stderr
     assert "64" in done.stdout
